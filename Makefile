@@ -1,0 +1,47 @@
+# Two commands: `make run` and `make test`. Each makes .venv and installs by itself.
+# Without a GPU, name an index with CPU builds of torch: make run PIP_ARGS="--index-url ..."
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP_ARGS ?=
+CONFIG ?= configs/training/first_run.yaml
+RUN_ARGS ?=
+BIN = $(VENV)/bin
+
+.PHONY: run test check bench docs clean
+
+run: $(VENV)/.installed
+	$(BIN)/havoc run --config $(CONFIG) $(RUN_ARGS)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/train_throughput.py
+	$(BIN)/python benchmarks/loader.py
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/settings_page.py
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "HAVOC needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[docs-corpus]'
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.made pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	touch $@ $(VENV)/.installed

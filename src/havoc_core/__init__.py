@@ -1,0 +1,1 @@
+"""Settings, errors, tokenizer, layers, models, loss, costs and the checkpoint format."""

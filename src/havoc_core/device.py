@@ -1,0 +1,129 @@
+"""Device, number formats by name, threads, seeds."""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from havoc_core.config import TrainingConfig
+from havoc_core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Number formats of a run. There is no autocast: these are the formats of the weights themselves."""
+
+    working: torch.dtype
+    """Of matrices, activations and logits."""
+    has_master: bool
+    """Whether the optimizer keeps a float32 copy of the working weights."""
+    scales_loss: bool
+    """Whether the loss is scaled up because small gradients would vanish (float16)."""
+
+    @property
+    def name(self) -> str:
+        """Such as "bfloat16"."""
+        return str(self.working).removeprefix("torch.")
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that a setting means.
+
+    Raises:
+        ConfigError: the device was asked for by name and is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}[name]()
+    if not there:
+        built = "" if name != "cuda" or torch.version.cuda else " and this torch was built without CUDA"
+        raise ConfigError(
+            "device", f"'{name}' was asked for, but there is none here{built}.", "Use `--device auto` or `--device cpu`."
+        )
+    return torch.device(name)
+
+
+def choose_precision(config: TrainingConfig, device: torch.device) -> Precision:
+    """Number formats for a config on a device.
+
+    `use_amp: auto` takes bfloat16 where matrix products are faster in it: on a GPU that has it, and on a CPU
+    with AMX or AVX512-BF16 instructions.
+
+    Raises:
+        ConfigError: float16 on a CPU, whose kernels lack it.
+    """
+    wanted = config.use_amp
+    if wanted == "auto":
+        wanted = cpu_has_fast_bfloat16() if device.type == "cpu" else True
+    if not wanted:
+        return Precision(torch.float32, has_master=False, scales_loss=False)
+    if config.amp_dtype == "float16":
+        return Precision(torch.float16, has_master=True, scales_loss=True)
+    return Precision(torch.bfloat16, has_master=True, scales_loss=False)
+
+
+def cpu_has_fast_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 matrices in hardware (AMX or AVX512-BF16, as Linux reports them)."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def set_threads(threads: int | None) -> int:
+    """Set the CPU threads of torch and give their number; None: one per core that this process may use."""
+    chosen = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count() or 1
+    torch.set_num_threads(chosen)
+    return chosen
+
+
+def set_seeds(seed: int) -> None:
+    """Seed Python, numpy and torch (CPU and every CUDA device)."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - libraries that draw from the global generator are meant
+    torch.manual_seed(seed)
+
+
+def memory_bytes(device: torch.device) -> int | None:
+    """Memory of the device, or of the machine for a CPU; None where it cannot be told."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    if not hasattr(os, "sysconf"):
+        return None
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.exists() and (text := limit.read_text().strip()).isdigit():
+        total = min(total, int(text))
+    return int(total)
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Most memory used so far: allocated on a GPU, resident on a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)  # Linux counts in KiB, macOS in bytes
+
+
+def cpu_name() -> str:
+    """What the CPU calls itself."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    import platform
+
+    return platform.processor() or platform.machine()

@@ -1,0 +1,1 @@
+"""The layers of a decoder: flat keyword arguments, never a config."""

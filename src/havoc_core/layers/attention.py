@@ -1,0 +1,76 @@
+"""Grouped-query attention with rotary positions and optional QK-norm.
+
+B batch, T positions, D model width, H query heads, K key/value heads, E head width.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from havoc_core.layers.kv_cache import KVCache
+from havoc_core.layers.norm import RMSNorm
+from havoc_core.layers.rope import rotate
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Scaled dot-product attention.
+
+    Args:
+        q: [B, H, T, E].
+        k, v: [B, K, S, E]; each key/value head serves H / K query heads.
+        mask: [B or 1, 1, T, S] bool, true where a query may look; None: causal, with T == S.
+
+    Returns:
+        [B, H, T, E].
+    """
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=q.shape[1] != k.shape[1]
+    )
+
+
+class Attention(nn.Module):
+    """Attention layer without biases; parameter names are those of Hugging Face's Qwen3.
+
+    Args:
+        d_model: width of the residual stream (D).
+        num_heads, num_kv_heads, head_dim: H, K and E.
+        qk_norm: RMSNorm over E on every query and key head.
+        eps: of those norms.
+    """
+
+    def __init__(
+        self, d_model: int, *, num_heads: int, num_kv_heads: int, head_dim: int, qk_norm: bool, eps: float
+    ) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        self.q_proj = nn.Linear(d_model, num_heads * head_dim, bias=False)
+        self.k_proj = nn.Linear(d_model, num_kv_heads * head_dim, bias=False)
+        self.v_proj = nn.Linear(d_model, num_kv_heads * head_dim, bias=False)
+        self.o_proj = nn.Linear(num_heads * head_dim, d_model, bias=False)
+        self.q_norm = RMSNorm(head_dim, eps=eps) if qk_norm else None
+        self.k_norm = RMSNorm(head_dim, eps=eps) if qk_norm else None
+
+    def forward(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: tuple[KVCache, int] | None = None
+    ) -> Tensor:
+        """[B, T, D] -> [B, T, D].
+
+        Args:
+            x: normalised input.
+            rotary: cosines and sines, each [T, R/2] or [B, T, R/2].
+            mask: as in `attend`.
+            cache: the cache and the number of this layer in it, when generating.
+        """
+        batch, num_tokens, _ = x.shape
+        heads = (batch, num_tokens, -1, self.head_dim)
+        q, k, v = self.q_proj(x).view(heads), self.k_proj(x).view(heads), self.v_proj(x).view(heads)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = rotate(q, *rotary).transpose(1, 2), rotate(k, *rotary).transpose(1, 2)
+        v = v.transpose(1, 2)
+        if cache is not None:
+            k, v = cache[0].extend(cache[1], k, v)
+        out = attend(q, k, v, mask).transpose(1, 2).reshape(batch, num_tokens, -1)
+        projected: Tensor = self.o_proj(out)
+        return projected

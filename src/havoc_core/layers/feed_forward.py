@@ -1,0 +1,28 @@
+"""Gated feed-forward layer. Shazeer 2020, arXiv:2002.05202."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+
+class FeedForward(nn.Module):
+    """down(gate(x) * up(x)), without biases.
+
+    Args:
+        d_model: width of the residual stream.
+        hidden_dim: inner width.
+        activation: "swiglu" (SiLU gate) or "geglu" (exact GELU gate).
+    """
+
+    def __init__(self, d_model: int, *, hidden_dim: int, activation: str) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(d_model, hidden_dim, bias=False)
+        self.up_proj = nn.Linear(d_model, hidden_dim, bias=False)
+        self.down_proj = nn.Linear(hidden_dim, d_model, bias=False)
+        self._gate = {"swiglu": F.silu, "geglu": F.gelu}[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, D]."""
+        out: Tensor = self.down_proj(self._gate(self.gate_proj(x)) * self.up_proj(x))
+        return out

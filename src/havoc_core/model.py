@@ -1,0 +1,94 @@
+"""What a decoder is: tokens -> hidden states, a head, its blocks.
+
+The model returns hidden states and not logits: the loss owns the head, so that [B, T, V] is never held at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from havoc_core.layers.kv_cache import KVCache
+from havoc_core.layers.segments import Segments
+
+
+class Decoder(nn.Module, ABC):
+    """A decoder-only language model. A file in havoc_core/models/ gives one."""
+
+    @abstractmethod
+    def forward(self, tokens: Tensor, *, segments: Segments | None = None, cache: KVCache | None = None) -> Tensor:
+        """Hidden states before the head.
+
+        Args:
+            tokens: [B, T] int64.
+            segments: documents in the rows; None: every row is one text.
+            cache: keys and values of what came before, extended by these tokens; None when training.
+
+        Returns:
+            [B, T, D] in the working dtype.
+        """
+
+    @property
+    @abstractmethod
+    def head(self) -> nn.Parameter:
+        """[V, D], the weights that turn hidden states into logits."""
+
+    @property
+    @abstractmethod
+    def blocks(self) -> nn.ModuleList:
+        """The blocks in order; each can be compiled or sharded by itself."""
+
+    @abstractmethod
+    def new_cache(self, padding: Tensor, max_tokens: int) -> KVCache:
+        """An empty cache for prompts with [B] columns of padding before them."""
+
+    @abstractmethod
+    def init_std(self, name: str) -> float | None:
+        """Standard deviation of a parameter's first values; None: ones."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[..., D] -> [..., V] in the working dtype."""
+        return hidden @ self.head.t()
+
+
+def first_weights(model: Decoder, *, seed: int) -> dict[str, Tensor]:
+    """Float32 starting values of every parameter, on the CPU.
+
+    Each parameter draws from a generator of its own, seeded by hash(seed, name): the values do not depend on device,
+    dtype, sharding, or on which other parameters exist.
+    """
+    weights = {}
+    for name, parameter in model.named_parameters():
+        std = model.init_std(name)
+        if std is None:
+            weights[name] = torch.ones(parameter.shape)
+        else:
+            digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+            weights[name] = torch.empty(parameter.shape).normal_(0.0, std, generator=generator)
+    return weights
+
+
+def place_weights(model: Decoder, weights: Mapping[str, Tensor], *, dtype: torch.dtype, device: torch.device) -> None:
+    """Give a model that was built on the meta device its weights, in place.
+
+    Matrices take `dtype`; norms and other one-dimensional parameters stay float32. Names and shapes must be the
+    model's own; the caller has compared them.
+    """
+    tied: dict[int, nn.Parameter] = {}
+    for name, parameter in list(model.named_parameters(remove_duplicate=False)):
+        owner = model.get_submodule(name.rpartition(".")[0])
+        if id(parameter) not in tied:
+            kind = dtype if parameter.dim() > 1 else torch.float32
+            values = weights[name].to(device=device, dtype=kind, copy=True)
+            tied[id(parameter)] = nn.Parameter(values, requires_grad=parameter.requires_grad)
+        setattr(owner, name.rpartition(".")[2], tied[id(parameter)])
+
+
+def count_parameters(parameters: Iterable[Tensor]) -> int:
+    """Number of values in all of them."""
+    return sum(p.numel() for p in parameters)

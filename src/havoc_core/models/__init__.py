@@ -1,0 +1,1 @@
+"""Models: each file gives a decoder."""

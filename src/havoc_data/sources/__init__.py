@@ -1,0 +1,1 @@
+"""Kinds of source: a name in `data.sources` is a file here."""

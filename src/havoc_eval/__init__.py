@@ -1,0 +1,1 @@
+"""Tasks and a model give scores with intervals."""

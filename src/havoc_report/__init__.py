@@ -1,0 +1,1 @@
+"""HTML pages in one file: text, tables and plots (inline SVG) that need nothing from outside to be read."""

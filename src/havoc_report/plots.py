@@ -1,0 +1,367 @@
+"""Charts as SVG elements: lines, bars with intervals, one bar cut into shares.
+
+Every chart has its title and legend inside, carries its figures in its spoken name, and takes the colours
+of the page. A series never depends on colour alone: it is dashed, marked, labelled or in order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from matplotlib.ticker import MaxNLocator
+
+from havoc_report.drawing import INK, Box, Dot, Label, Mark, Stroke, draw, fit, text_width
+from havoc_report.escaping import one_line
+from havoc_report.page import Svg
+from havoc_report.tables import NOTHING, cell_text
+
+WIDE_PX = 690
+"""Width of a chart on a desk: the column of a page."""
+NARROW_PX = 340
+"""Width of a chart on a telephone."""
+
+_FAINT, _MUTED = 0.16, 0.72  # opacity of grid lines, of axis texts
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line: x and y of the same length. What is not finite in either is a gap.
+
+    Args:
+        name: in the legend.
+        x: in rising order.
+        y: as many as x.
+        dashed: a broken line.
+        markers: a dot at each point.
+        faint: a thin pale line, for raw values behind a smooth line.
+        tone: which colour; None: the position among the series.
+
+    Raises:
+        ValueError: x and y differ in length.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    dashed: bool = False
+    markers: bool = False
+    faint: bool = False
+    tone: int | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.x) != len(self.y):
+            raise ValueError(f"series {self.name!r}: {len(self.x)} x for {len(self.y)} y")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A value to compare with: a dashed line through a chart, or a tick across one bar."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A horizontal bar; `low` and `high` draw an interval, bars of one `group` stand under its name."""
+
+    name: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    tone: int = 0
+    group: str = ""
+    marks: tuple[Reference, ...] = ()
+
+
+@dataclass(frozen=True)
+class Share:
+    """A piece of a whole; the value is not negative."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Values from `low` to `high` -> SVG units from `start` to `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        if not math.isfinite(value) or (self.log and value <= 0):
+            return math.nan
+        low, high, at = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
+        return self.start + (self.end - self.start) * (at - low) / (high - low)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A line of a legend; `box` fills the swatch, otherwise it is a stroke."""
+
+    name: str
+    tone: int
+    dashed: bool = False
+    faint: bool = False
+    box: bool = False
+
+
+def axis_text(value: float) -> str:
+    """A number as short as an axis wants it: 0.0003, 2.5, 1,500, 20k, 1.5M."""
+    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= limit:
+            return f"{value / (1e3 if letter == 'k' else limit):.4g}{letter}".replace("-", "\u2212")
+    return f"{value:,.6g}".replace("-", "\u2212")
+
+
+def line_chart(
+    series: Sequence[Series], *, x_label: str, y_label: str, title: str, log_x: bool = False, width_px: int = WIDE_PX
+) -> Svg:
+    """Lines over a common x axis.
+
+    More than two points a pixel are thinned to the lowest and highest of each pixel's share, so that spikes
+    and gaps stay. Nothing to draw gives an empty frame that says so. With `log_x`, x up to 0 is left out.
+    """
+    marks, top = _heading(title, y_label, width_px)
+    entries = [_Entry(s.name, _tone(s, n), s.dashed, s.faint) for n, s in enumerate(series)]
+    if len(series) > 1:
+        legend, top = _legend(entries, top, width_px)
+        marks += legend
+    bottom = top + max(170.0, min(260.0, width_px * 0.42))
+    height = bottom + 44
+    points = [(x, y) for s in series for x, y in zip(s.x, s.y, strict=True) if _shown(x, y, log_x)]
+    if points:
+        y_ticks = _covering_ticks([y for _, y in points])
+        left = 10 + max(text_width(axis_text(tick)) for tick in y_ticks)
+        x_scale = _x_scale([x for x, _ in points], left + 4, width_px - 10, log_x)
+        y_scale = _Scale(y_ticks[0], y_ticks[-1], bottom, top)
+        for tick in y_ticks:
+            marks += _grid_line(left, y_scale(tick), width_px, axis_text(tick))
+        for tick in _x_ticks(x_scale, width_px):
+            marks.append(Label(x_scale(tick), bottom + 18, axis_text(tick), anchor="center", opacity=_MUTED))
+        for number, one in enumerate(series):
+            marks += _series_marks(one, _tone(one, number), x_scale, y_scale)
+    else:
+        marks.append(Stroke([0, width_px], [bottom, bottom], opacity=_FAINT * 2))
+        marks.append(Label(width_px / 2, (top + bottom) / 2, "nothing to draw", anchor="center", opacity=_MUTED))
+    marks.append(Label(width_px - 10, bottom + 36, x_label, anchor="right", opacity=_MUTED))
+    return draw(marks, width=width_px, height=height, label=_spoken(title, [_spoken_series(s) for s in series]))
+
+
+def bar_chart(
+    bars: Sequence[Bar],
+    *,
+    x_label: str,
+    title: str,
+    references: Sequence[Reference] = (),
+    number: Callable[[float], str] = axis_text,
+    width_px: int = WIDE_PX,
+) -> Svg:
+    """Horizontal bars from zero, each with its value beside it, in the order given. None is a dash."""
+    marks, top = _heading(title, x_label, width_px)
+    names = list(dict.fromkeys(mark.name for bar in bars for mark in bar.marks))
+    legend = [_Entry(r.name, INK, dashed=True) for r in references] + [_Entry(name, INK) for name in names]
+    if legend:
+        entries, top = _legend(legend, top, width_px)
+        marks += entries
+    rows, bottom = _bar_rows(bars, top)
+    left = min(0.38 * width_px, 12 + max((text_width(one_line(bar.name)) for bar in bars), default=0.0))
+    room = 8 + max((text_width(cell_text(bar.value, number)) for bar in bars), default=0.0)
+    values = [v for b in bars for v in (b.value, b.low, b.high, *(m.value for m in b.marks)) if _finite(v)]
+    values += [reference.value for reference in references if _finite(reference.value)]
+    low, high = min([0.0, *values]), max([0.0, *values])
+    scale = _Scale(low, high if high > low else low + 1, left, width_px - room)
+    for bar, y in rows:
+        if bar.group and y in _first_rows(rows):
+            marks.append(Label(0, y - 12, fit(bar.group, width_px), bold=True))
+        marks += _bar_marks(bar, y, scale, cell_text(bar.value, number))
+    for reference in references:
+        at = scale(reference.value)
+        marks.append(Stroke([at, at], [top, bottom - 4], dashed=True, width=1.3, opacity=0.7))
+    if not bars:
+        marks.append(Label(width_px / 2, bottom + 12, "nothing to draw", anchor="center", opacity=_MUTED))
+    spoken = [f"{' '.join(filter(None, (b.group, b.name)))} {cell_text(b.value, number)}" for b in bars]
+    spoken += [f"{r.name} {number(r.value)}" for r in references]
+    return draw(marks, width=width_px, height=bottom + (6 if bars else 28), label=_spoken(title, spoken))
+
+
+def stacked_bar(
+    shares: Sequence[Share], *, title: str, number: Callable[[float], str] = axis_text, width_px: int = WIDE_PX
+) -> Svg:
+    """One bar for the whole, cut into its shares, with a legend that gives value and per cent of each."""
+    marks, top = _heading(title, "", width_px)
+    total = sum(share.value for share in shares)
+    at, spoken, y = 0.0, [], top + 50.0
+    columns = 2 if width_px >= 600 else 1
+    per_column = -(-len(shares) // columns)
+    for position, share in enumerate(shares):
+        part = share.value / total if total > 0 else 0.0
+        # One unit of air between the pieces: neighbours stay apart without colour. A sliver keeps a hair.
+        marks.append(Box(at, top, max(0.5, part * width_px - 1), 26, position))
+        at += part * width_px
+        column, row = divmod(position, per_column)
+        x, right = column * width_px / columns, (column + 1) * width_px / columns - (24 if columns > 1 else 0)
+        text = f"{number(share.value)}   {100 * part:.1f} %"
+        base = y + row * 22
+        marks.append(Box(x, base - 9, 10, 10, position))
+        marks.append(Label(x + 18, base, fit(share.name, right - x - 26 - text_width(text))))
+        marks.append(Label(right, base, text, anchor="right", opacity=_MUTED))
+        spoken.append(f"{share.name} {text}")
+    if not shares:
+        marks.append(Label(width_px / 2, top + 18, "nothing to draw", anchor="center", opacity=_MUTED))
+    height = y + per_column * 22 - 10 if shares else top + 30
+    return draw(marks, width=width_px, height=height, label=_spoken(title, spoken))
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _shown(x: float, y: float, log_x: bool) -> bool:
+    return math.isfinite(x) and math.isfinite(y) and (x > 0 or not log_x)
+
+
+def _tone(series: Series, position: int) -> int:
+    return position if series.tone is None else series.tone
+
+
+def _spoken(title: str, parts: Sequence[str]) -> str:
+    return f"{title}. {'; '.join(parts)}" if parts else f"{title}. Nothing to draw."
+
+
+def _spoken_series(series: Series) -> str:
+    shown = [y for x, y in zip(series.x, series.y, strict=True) if _shown(x, y, log_x=False)]
+    return f"{series.name}: from {shown[0]:.4g} to {shown[-1]:.4g}" if shown else f"{series.name}: no values"
+
+
+def _heading(title: str, y_label: str, width: float) -> tuple[list[Mark], float]:
+    """Title and unit at the upper left, and the y below them."""
+    marks: list[Mark] = [Label(0, 15, fit(title, width, size=14.5), size=14.5, bold=True)]
+    if y_label:
+        marks.append(Label(0, 34, fit(y_label, width), opacity=_MUTED))
+    return marks, 50.0 if y_label else 32.0
+
+
+def _legend(entries: Sequence[_Entry], top: float, width: float) -> tuple[list[Mark], float]:
+    """Swatches with names, broken into lines, and the y below them."""
+    marks: list[Mark] = []
+    x, y = 0.0, top + 4
+    for entry in entries:
+        name = fit(entry.name, width - 30)
+        taken = 26 + text_width(name) + 16
+        if x > 0 and x + taken - 16 > width:
+            x, y = 0.0, y + 19
+        opacity = 0.4 if entry.faint else 0.85
+        marks.append(
+            Stroke([x, x + 18], [y - 4, y - 4], entry.tone, 1.3 if entry.faint else 2.2, entry.dashed, opacity)
+        )
+        marks.append(Label(x + 25, y, name, opacity=0.9))
+        x += taken
+    return marks, y + 18
+
+
+def _covering_ticks(values: Sequence[float]) -> list[float]:
+    """Round values from at or below the lowest to at or above the highest; from zero if that is not far."""
+    low, high = min(values), max(values)
+    if 0 < low < 0.3 * high:
+        low = 0.0
+    if low == high:
+        low, high = low - max(abs(low) * 0.05, 0.5), high + max(abs(high) * 0.05, 0.5)
+    return [float(tick) for tick in MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]
+
+
+def _x_scale(values: Sequence[float], start: float, end: float, log: bool) -> _Scale:
+    low, high = min(values), max(values)
+    if low == high:
+        low, high = (low / 2, high * 2) if log else (low - 0.5, high + 0.5)
+    return _Scale(low, high, start, end, log)
+
+
+def _x_ticks(scale: _Scale, width: float) -> list[float]:
+    if scale.log:
+        decades = range(math.floor(math.log10(scale.low)), math.ceil(math.log10(scale.high)) + 1)
+        steps = (1, 2, 5) if len(decades) <= 4 else (1,)
+        ticks = [step * 10.0**decade for decade in decades for step in steps]
+    else:
+        bins = 4 if width < 500 else 8
+        ticks = list(MaxNLocator(nbins=bins, steps=[1, 2, 2.5, 5, 10]).tick_values(scale.low, scale.high))
+    return [float(tick) for tick in ticks if scale.low <= tick <= scale.high]
+
+
+def _grid_line(left: float, y: float, right: float, text: str) -> list[Mark]:
+    return [
+        Stroke([left, right], [y, y], opacity=_FAINT),
+        Label(left - 8, y + 4, text, anchor="right", opacity=_MUTED),
+    ]
+
+
+def _series_marks(series: Series, tone: int, x_scale: _Scale, y_scale: _Scale) -> list[Mark]:
+    x, y = [x_scale(value) for value in series.x], [y_scale(value) for value in series.y]
+    gap = [math.isnan(a) or math.isnan(b) for a, b in zip(x, y, strict=True)]
+    # A point between two gaps has no line to be seen by, so it gets a dot.
+    alone = [
+        not gap[i] and (i == 0 or gap[i - 1]) and (i == len(gap) - 1 or gap[i + 1]) for i in range(len(gap))
+    ]  # fmt: skip
+    dots = [i for i in range(len(gap)) if alone[i] or (series.markers and not gap[i])]
+    kept = _thinned(y, gap, limit=2 * int(abs(x_scale.end - x_scale.start)))
+    width, opacity = (1.0, 0.4) if series.faint else (2.0, 1.0)
+    line = Stroke(
+        [math.nan if gap[i] else x[i] for i in kept], [math.nan if gap[i] else y[i] for i in kept],
+        tone, width, series.dashed, opacity,
+    )  # fmt: skip
+    return [line, *(Dot(x[i], y[i], tone, opacity=opacity) for i in dots)]
+
+
+def _thinned(y: Sequence[float], gap: Sequence[bool], *, limit: int) -> list[int]:
+    """Positions to draw: all, or of each run of neighbours the lowest, the highest and one gap if there is one."""
+    if len(y) <= limit:
+        return list(range(len(y)))
+    runs, kept = limit // 2, []
+    for run in range(runs):
+        positions = range(run * len(y) // runs, (run + 1) * len(y) // runs)
+        finite = [i for i in positions if not gap[i]]
+        chosen = {min(finite, key=lambda i: y[i]), max(finite, key=lambda i: y[i])} if finite else set()
+        kept += sorted(chosen | set([i for i in positions if gap[i]][:1]))
+    return kept
+
+
+def _bar_rows(bars: Sequence[Bar], top: float) -> tuple[list[tuple[Bar, float]], float]:
+    """The upper edge of each bar, with a line of room for the name of each group, and the y below them."""
+    rows, y, group = [], top, ""
+    for bar in bars:
+        if bar.group and bar.group != group:
+            y += 24 if rows else 18
+        group = bar.group
+        rows.append((bar, y))
+        y += 22
+    return rows, y
+
+
+def _first_rows(rows: Sequence[tuple[Bar, float]]) -> set[float]:
+    """Upper edges of the bars that begin a group."""
+    before = ["", *(bar.group for bar, _ in rows)]
+    return {y for (bar, y), group in zip(rows, before, strict=False) if bar.group != group}
+
+
+def _bar_marks(bar: Bar, y: float, scale: _Scale, text: str) -> list[Mark]:
+    marks: list[Mark] = [Label(0, y + 11.5, fit(bar.name, scale.start - 8), opacity=0.9)]
+    zero, end = scale(0.0), scale(0.0)
+    if bar.value is not None and math.isfinite(bar.value):
+        end = scale(bar.value)
+        marks.append(Box(min(zero, end), y, max(0.5, abs(end - zero)), 14, bar.tone))
+    for mark in bar.marks:
+        at = scale(mark.value)
+        marks.append(Stroke([at, at], [y - 3, y + 17], width=2, opacity=0.85))
+    if bar.low is not None and bar.high is not None and _finite(bar.low) and _finite(bar.high):
+        low, high, middle = scale(bar.low), scale(bar.high), y + 7
+        marks.append(Stroke([low, high], [middle, middle], width=1.4, opacity=0.9))
+        marks += [Stroke([at, at], [middle - 4, middle + 4], width=1.4, opacity=0.9) for at in (low, high)]
+        end = max(end, high)
+    marks.append(Label(max(zero, end) + 6, y + 11.5, text, opacity=0.9 if text != NOTHING else _MUTED))
+    return marks

@@ -1,0 +1,1 @@
+"""Optimizers: a name in `optimizer` is a file here."""
