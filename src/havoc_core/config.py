@@ -182,6 +182,8 @@ class DataMixtureConfig(Section):
     """Share of the documents held out for validation, chosen by their hash; at least 32 KiB a group."""
     packing: Literal["best_fit", "concatenate"] = "best_fit"
     """How documents fill rows: fewest cuts, or one after another."""
+    rebuild: Literal["auto", "never"] = "auto"
+    """auto: build the store again when text or settings have changed. never: train on the store as it stands."""
     num_workers: Positive | None = None
     """Processes that tokenize; null: one per core."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 Kind = Literal["numeric", "choice", "symbolic"]
-Field = Literal["math", "stats", "spc", "doe", "engineering"]
+Subject = Literal["math", "stats", "spc", "doe", "engineering"]
 
 ANSWER_MARKER = "Answer:"
 """What stands before the answer, on the last line of a solution and of a reply."""
@@ -43,7 +43,9 @@ class Answer:
         if not self.text or "\n" in self.text:
             raise ValueError(f"an answer is one line of text, found {self.text!r}")
         if (self.kind == "numeric") != (self.value is not None):
-            raise ValueError(f"an answer has a value when it is numeric and only then, found {self.kind} and {self.value}")
+            raise ValueError(
+                f"an answer has a value when it is numeric and only then, found {self.kind} and {self.value}"
+            )
         if self.value is not None and not math.isfinite(self.value):
             raise ValueError(f"the value of an answer is finite, found {self.value}")
         if not 0.0 <= self.tolerance < 1.0:
@@ -70,7 +72,7 @@ class Problem:
 
     family: str
     seed: int
-    field: Field
+    field: Subject
     statement: str
     solution: str
     answer: Answer
@@ -90,7 +92,7 @@ class Family(Protocol):
         """The file in havoc_problems/families/, or the dotted name of a module of the user's own."""
 
     @property
-    def field(self) -> Field:
+    def field(self) -> Subject:
         """The subject."""
 
     @property

@@ -11,10 +11,10 @@ import io
 import re
 import unicodedata
 import warnings
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+from xml.etree import ElementTree
 
 import matplotlib.style
 from matplotlib.artist import Artist
@@ -71,6 +71,7 @@ class Box:
     width: float
     height: float
     tone: int
+    opacity: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def draw(marks: Sequence[Mark], *, width: float, height: float, label: str) -> S
             if artist is not None:
                 figure.add_artist(artist)
         buffer = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+        FigureCanvasSVG(figure)  # becomes the figure's canvas
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     return _for_a_page(buffer.getvalue(), width=width, height=height, label=label)
 
 
@@ -134,25 +136,39 @@ def _artist(mark: Mark, transform: Transform) -> Artist | None:
         x, y = transform.transform((mark.x, mark.y))
         return (
             Text(
-                x, y, text, color=_INK_COLOUR, alpha=mark.opacity, horizontalalignment=mark.anchor,
-                verticalalignment="baseline", fontproperties=font, parse_math=False, transform=Affine2D(),
+                x,
+                y,
+                text,
+                color=_INK_COLOUR,
+                alpha=mark.opacity,
+                horizontalalignment=mark.anchor,
+                verticalalignment="baseline",
+                fontproperties=font,
+                parse_math=False,
+                transform=Affine2D(),
             )
             if text
             else None
-        )  # fmt: skip
+        )
     colour = _INK_COLOUR if mark.tone == INK else SERIES_COLOURS[mark.tone % len(SERIES_COLOURS)][0]
     if isinstance(mark, Stroke):
         return Line2D(
-            list(mark.x), list(mark.y), color=colour, linewidth=mark.width, alpha=mark.opacity, transform=transform,
-            linestyle=(0, (4, 3)) if mark.dashed else "-", solid_capstyle="round", solid_joinstyle="round",
-        )  # fmt: skip
+            list(mark.x),
+            list(mark.y),
+            color=colour,
+            linewidth=mark.width,
+            alpha=mark.opacity,
+            transform=transform,
+            linestyle=(0, (3, 2)) if mark.dashed else "-",
+            solid_capstyle="round",
+            solid_joinstyle="round",
+        )
     if isinstance(mark, Dot):
         return Circle(
             (mark.x, mark.y), mark.radius, facecolor=colour, edgecolor="none", alpha=mark.opacity, transform=transform
         )
-    return Rectangle(
-        (mark.x, mark.y), mark.width, mark.height, facecolor=colour, edgecolor="none", transform=transform
-    )  # fmt: skip
+    corner, (width, height) = (mark.x, mark.y), (mark.width, mark.height)
+    return Rectangle(corner, width, height, facecolor=colour, edgecolor="none", alpha=mark.opacity, transform=transform)
 
 
 def _for_a_page(written: str, *, width: float, height: float, label: str) -> Svg:

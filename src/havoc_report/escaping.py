@@ -10,27 +10,24 @@ from __future__ import annotations
 import html
 import re
 
-# C0 without tab and newline, DEL, C1, surrogates, and the two code points that XML forbids.
-_UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-# Marks, embeddings, overrides and isolates: they can make a line read as something it is not (CVE-2021-42574).
-_BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
-
-def _stand_in(match: re.Match[str]) -> str:
-    code = ord(match.group())
-    if code < 0x20:
-        return chr(0x2400 + code)  # the Unicode pictures of control characters, such as ␀ and ␛
-    return "\u2421" if code == 0x7F else "\ufffd"
+_UNSHOWABLE = re.compile(
+    "["
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 without tab and newline, DEL, C1
+    "\ud800-\udfff\ufffe\uffff"  # surrogates, and the two code points that XML forbids
+    # Marks, embeddings, overrides and isolates: they make a line read as something it is not (CVE-2021-42574).
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+    "]"
+)
 
 
 def clean(text: str) -> str:
     """`text` without characters that break HTML, XML or UTF-8; tabs and newlines stay.
 
-    Control characters become their pictures (NUL is ␀), lone surrogates become U+FFFD, and characters
-    that change the reading direction are spelt out, such as ⟨U+202E⟩. Line ends become newlines.
+    Control characters, lone surrogates and characters that change the reading direction are spelt out:
+    NUL becomes ⟨U+0000⟩. The line end of Windows becomes a newline.
     """
-    lines = text.replace("\r\n", "\n")
-    return _BIDI.sub(lambda found: f"⟨U+{ord(found.group()):04X}⟩", _UNSHOWABLE.sub(_stand_in, lines))
+    # Spelt out, not the Unicode pictures of control characters: few fonts of code have those.
+    return _UNSHOWABLE.sub(lambda found: f"⟨U+{ord(found.group()):04X}⟩", text.replace("\r\n", "\n"))
 
 
 def escape(text: str) -> str:

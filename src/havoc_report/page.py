@@ -113,6 +113,18 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Two small figures side by side, one above the other on a telephone."""
+
+    left: Figure
+    right: Figure
+
+    def html(self) -> str:
+        """One <div> with two <figure>."""
+        return f'<div class="pair">{self.left.html()}{self.right.html()}</div>'
+
+
+@dataclass(frozen=True)
 class Code:
     """Preformatted text, such as a command."""
 
@@ -188,7 +200,8 @@ def render(page: Page) -> str:
     )
     footer = f"<footer><p>{escape(page.footer)}</p></footer>\n" if page.footer else ""
     sections = "\n".join(_section(section, number) for number, section in enumerate(page.sections, start=1))
-    return f'{head}<body>\n<div class="sheet">\n{header}\n{contents}\n<main>\n{sections}\n</main>\n{footer}</div>\n</body>\n</html>\n'
+    sheet = f'<div class="sheet">\n{header}\n{contents}\n<main>\n{sections}\n</main>\n{footer}</div>'
+    return f"{head}<body>\n{sheet}\n</body>\n</html>\n"
 
 
 def _section(section: Section, number: int) -> str:
@@ -211,7 +224,7 @@ def write_page(path: Path, page: Page) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             beside.write_bytes(content)
-            os.replace(beside, path)
+            beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:

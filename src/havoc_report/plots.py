@@ -170,24 +170,26 @@ def bar_chart(
     if legend:
         entries, top = _legend(legend, top, width_px)
         marks += entries
-    rows, bottom = _bar_rows(bars, top)
-    left = min(0.38 * width_px, 12 + max((text_width(one_line(bar.name)) for bar in bars), default=0.0))
+        top += 4
+    left = 12 + max((text_width(one_line(bar.name)) for bar in bars), default=0.0)
+    above = left > 0.4 * width_px  # names that would leave too little room stand above their bars
+    left = 0.0 if above else left
+    rows, bottom = _bar_rows(bars, top, name_room=18.0 if above else 0.0)
     room = 8 + max((text_width(cell_text(bar.value, number)) for bar in bars), default=0.0)
-    values = [v for b in bars for v in (b.value, b.low, b.high, *(m.value for m in b.marks)) if _finite(v)]
-    values += [reference.value for reference in references if _finite(reference.value)]
-    low, high = min([0.0, *values]), max([0.0, *values])
+    low, high = _reach(bars, references)
     scale = _Scale(low, high if high > low else low + 1, left, width_px - room)
+    heads, lines = _first_rows(rows), [scale(reference.value) for reference in references]
     for bar, y in rows:
-        if bar.group and y in _first_rows(rows):
-            marks.append(Label(0, y - 12, fit(bar.group, width_px), bold=True))
-        marks += _bar_marks(bar, y, scale, cell_text(bar.value, number))
+        if bar.group and y in heads:
+            marks.append(Label(0, y - 8 - (18 if above else 0), fit(bar.group, width_px), bold=True))
+        marks += _bar_marks(bar, y, scale, cell_text(bar.value, number), lines)
     for reference in references:
         at = scale(reference.value)
-        marks.append(Stroke([at, at], [top, bottom - 4], dashed=True, width=1.3, opacity=0.7))
+        marks.append(Stroke([at, at], [top - 5, bottom - 3], dashed=True, width=1.6, opacity=0.85))
     if not bars:
         marks.append(Label(width_px / 2, bottom + 12, "nothing to draw", anchor="center", opacity=_MUTED))
-    spoken = [f"{' '.join(filter(None, (b.group, b.name)))} {cell_text(b.value, number)}" for b in bars]
-    spoken += [f"{r.name} {number(r.value)}" for r in references]
+    spoken = [_spoken_bar(bar, number) for bar in bars]
+    spoken += [f"{r.name} {cell_text(r.value, number)}" for r in references]
     return draw(marks, width=width_px, height=bottom + (6 if bars else 28), label=_spoken(title, spoken))
 
 
@@ -196,31 +198,36 @@ def stacked_bar(
 ) -> Svg:
     """One bar for the whole, cut into its shares, with a legend that gives value and per cent of each."""
     marks, top = _heading(title, "", width_px)
-    total = sum(share.value for share in shares)
+    total = sum(share.value for share in shares if math.isfinite(share.value))
     at, spoken, y = 0.0, [], top + 50.0
     columns = 2 if width_px >= 600 else 1
     per_column = -(-len(shares) // columns)
     for position, share in enumerate(shares):
-        part = share.value / total if total > 0 else 0.0
+        part = share.value / total if total > 0 and math.isfinite(share.value) else 0.0
         # One unit of air between the pieces: neighbours stay apart without colour. A sliver keeps a hair.
         marks.append(Box(at, top, max(0.5, part * width_px - 1), 26, position))
         at += part * width_px
         column, row = divmod(position, per_column)
-        x, right = column * width_px / columns, (column + 1) * width_px / columns - (24 if columns > 1 else 0)
-        text = f"{number(share.value)}   {100 * part:.1f} %"
+        x, right = column * width_px / columns, (column + 1) * width_px / columns - (24 if column + 1 < columns else 0)
+        text, cent = cell_text(share.value, number), f"{100 * part:.1f} %"
         base = y + row * 22
         marks.append(Box(x, base - 9, 10, 10, position))
-        marks.append(Label(x + 18, base, fit(share.name, right - x - 26 - text_width(text))))
-        marks.append(Label(right, base, text, anchor="right", opacity=_MUTED))
-        spoken.append(f"{share.name} {text}")
+        marks.append(Label(x + 18, base, fit(share.name, right - x - 86 - text_width(text))))
+        marks.append(Label(right - 60, base, text, anchor="right", opacity=0.9))
+        marks.append(Label(right, base, cent, anchor="right", opacity=_MUTED))
+        spoken.append(f"{share.name} {text}, {cent}")
     if not shares:
         marks.append(Label(width_px / 2, top + 18, "nothing to draw", anchor="center", opacity=_MUTED))
     height = y + per_column * 22 - 10 if shares else top + 30
     return draw(marks, width=width_px, height=height, label=_spoken(title, spoken))
 
 
-def _finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+def _reach(bars: Sequence[Bar], references: Sequence[Reference]) -> tuple[float, float]:
+    """Lowest and highest of zero and everything that is drawn."""
+    values = [v for bar in bars for v in (bar.value, bar.low, bar.high, *(mark.value for mark in bar.marks))]
+    values += [reference.value for reference in references]
+    finite = [0.0, *(value for value in values if value is not None and math.isfinite(value))]
+    return min(finite), max(finite)
 
 
 def _shown(x: float, y: float, log_x: bool) -> bool:
@@ -240,6 +247,11 @@ def _spoken_series(series: Series) -> str:
     return f"{series.name}: from {shown[0]:.4g} to {shown[-1]:.4g}" if shown else f"{series.name}: no values"
 
 
+def _spoken_bar(bar: Bar, number: Callable[[float], str]) -> str:
+    said = f"{bar.group} {bar.name} {cell_text(bar.value, number)}".strip()
+    return said if bar.low is None else f"{said} ({cell_text(bar.low, number)} to {cell_text(bar.high, number)})"
+
+
 def _heading(title: str, y_label: str, width: float) -> tuple[list[Mark], float]:
     """Title and unit at the upper left, and the y below them."""
     marks: list[Mark] = [Label(0, 15, fit(title, width, size=14.5), size=14.5, bold=True)]
@@ -254,14 +266,14 @@ def _legend(entries: Sequence[_Entry], top: float, width: float) -> tuple[list[M
     x, y = 0.0, top + 4
     for entry in entries:
         name = fit(entry.name, width - 30)
-        taken = 26 + text_width(name) + 16
+        taken = 28 + text_width(name) + 16
         if x > 0 and x + taken - 16 > width:
             x, y = 0.0, y + 19
-        opacity = 0.4 if entry.faint else 0.85
+        opacity = 0.4 if entry.faint else 1.0
         marks.append(
-            Stroke([x, x + 18], [y - 4, y - 4], entry.tone, 1.3 if entry.faint else 2.2, entry.dashed, opacity)
+            Stroke([x, x + 20], [y - 4, y - 4], entry.tone, 1.3 if entry.faint else 2.2, entry.dashed, opacity)
         )
-        marks.append(Label(x + 25, y, name, opacity=0.9))
+        marks.append(Label(x + 27, y, name, opacity=0.9))
         x += taken
     return marks, y + 18
 
@@ -269,7 +281,7 @@ def _legend(entries: Sequence[_Entry], top: float, width: float) -> tuple[list[M
 def _covering_ticks(values: Sequence[float]) -> list[float]:
     """Round values from at or below the lowest to at or above the highest; from zero if that is not far."""
     low, high = min(values), max(values)
-    if 0 < low < 0.3 * high:
+    if 0 < low < 0.8 * high:
         low = 0.0
     if low == high:
         low, high = low - max(abs(low) * 0.05, 0.5), high + max(abs(high) * 0.05, 0.5)
@@ -305,16 +317,18 @@ def _series_marks(series: Series, tone: int, x_scale: _Scale, y_scale: _Scale) -
     x, y = [x_scale(value) for value in series.x], [y_scale(value) for value in series.y]
     gap = [math.isnan(a) or math.isnan(b) for a, b in zip(x, y, strict=True)]
     # A point between two gaps has no line to be seen by, so it gets a dot.
-    alone = [
-        not gap[i] and (i == 0 or gap[i - 1]) and (i == len(gap) - 1 or gap[i + 1]) for i in range(len(gap))
-    ]  # fmt: skip
+    alone = [not gap[i] and (i == 0 or gap[i - 1]) and (i == len(gap) - 1 or gap[i + 1]) for i in range(len(gap))]
     dots = [i for i in range(len(gap)) if alone[i] or (series.markers and not gap[i])]
     kept = _thinned(y, gap, limit=2 * int(abs(x_scale.end - x_scale.start)))
     width, opacity = (1.0, 0.4) if series.faint else (2.0, 1.0)
     line = Stroke(
-        [math.nan if gap[i] else x[i] for i in kept], [math.nan if gap[i] else y[i] for i in kept],
-        tone, width, series.dashed, opacity,
-    )  # fmt: skip
+        [math.nan if gap[i] else x[i] for i in kept],
+        [math.nan if gap[i] else y[i] for i in kept],
+        tone,
+        width,
+        series.dashed,
+        opacity,
+    )
     return [line, *(Dot(x[i], y[i], tone, opacity=opacity) for i in dots)]
 
 
@@ -331,15 +345,16 @@ def _thinned(y: Sequence[float], gap: Sequence[bool], *, limit: int) -> list[int
     return kept
 
 
-def _bar_rows(bars: Sequence[Bar], top: float) -> tuple[list[tuple[Bar, float]], float]:
-    """The upper edge of each bar, with a line of room for the name of each group, and the y below them."""
-    rows, y, group = [], top, ""
+def _bar_rows(bars: Sequence[Bar], top: float, *, name_room: float) -> tuple[list[tuple[Bar, float]], float]:
+    """The upper edge of each bar and the y below them; `name_room` is left above a bar, more above a group."""
+    rows: list[tuple[Bar, float]] = []
+    y, group = top, ""
     for bar in bars:
         if bar.group and bar.group != group:
-            y += 24 if rows else 18
+            y += 32 if rows else 18
         group = bar.group
-        rows.append((bar, y))
-        y += 22
+        rows.append((bar, y + name_room))
+        y += 22 + name_room
     return rows, y
 
 
@@ -349,19 +364,27 @@ def _first_rows(rows: Sequence[tuple[Bar, float]]) -> set[float]:
     return {y for (bar, y), group in zip(rows, before, strict=False) if bar.group != group}
 
 
-def _bar_marks(bar: Bar, y: float, scale: _Scale, text: str) -> list[Mark]:
-    marks: list[Mark] = [Label(0, y + 11.5, fit(bar.name, scale.start - 8), opacity=0.9)]
+def _bar_marks(bar: Bar, y: float, scale: _Scale, text: str, lines: Sequence[float]) -> list[Mark]:
+    """One bar with all that belongs to it; `lines` are the x that its value must not be written across."""
+    marks: list[Mark] = [
+        Label(0, y + 11.5, bar.name, opacity=0.9)
+        if scale.start > 0
+        else Label(0, y - 5, fit(bar.name, scale.end), opacity=0.9)
+    ]
     zero, end = scale(0.0), scale(0.0)
     if bar.value is not None and math.isfinite(bar.value):
         end = scale(bar.value)
-        marks.append(Box(min(zero, end), y, max(0.5, abs(end - zero)), 14, bar.tone))
-    for mark in bar.marks:
-        at = scale(mark.value)
-        marks.append(Stroke([at, at], [y - 3, y + 17], width=2, opacity=0.85))
-    if bar.low is not None and bar.high is not None and _finite(bar.low) and _finite(bar.high):
+        marks.append(Box(min(zero, end), y, max(0.5, abs(end - zero)), 14, bar.tone, opacity=0.7))
+    ticks = [scale(mark.value) for mark in bar.marks]
+    marks += [Stroke([at, at], [y - 3, y + 17], width=2, opacity=0.85) for at in ticks]
+    if bar.low is not None and bar.high is not None and math.isfinite(bar.low + bar.high):
         low, high, middle = scale(bar.low), scale(bar.high), y + 7
         marks.append(Stroke([low, high], [middle, middle], width=1.4, opacity=0.9))
         marks += [Stroke([at, at], [middle - 4, middle + 4], width=1.4, opacity=0.9) for at in (low, high)]
         end = max(end, high)
-    marks.append(Label(max(zero, end) + 6, y + 11.5, text, opacity=0.9 if text != NOTHING else _MUTED))
+    end = max(zero, end)
+    for at in sorted([*lines, *ticks]):
+        if end - 2 <= at <= end + 8 + text_width(text):
+            end = at
+    marks.append(Label(end + 6, y + 11.5, text, opacity=0.9 if text != NOTHING else _MUTED))
     return marks

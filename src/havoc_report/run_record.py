@@ -54,13 +54,23 @@ class SourceFacts:
 
 @dataclass(frozen=True)
 class TrainingCurve:
-    """One entry a completed update in every list; NaN where something was not measured."""
+    """One entry a completed update in every list; NaN where something was not measured, an empty list if it never was.
+
+    Raises:
+        ValueError: a list is neither empty nor as long as `steps`.
+    """
 
     steps: tuple[int, ...] = ()
     loss: tuple[float, ...] = ()
     learning_rate: tuple[float, ...] = ()
     tokens_per_s: tuple[float, ...] = ()
     grad_norm: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("loss", "learning_rate", "tokens_per_s", "grad_norm"):
+            values: tuple[float, ...] = getattr(self, name)
+            if values and len(values) != len(self.steps):
+                raise ValueError(f"{name}: {len(values)} values for {len(self.steps)} steps")
 
 
 @dataclass(frozen=True)
@@ -74,10 +84,20 @@ class GroupCurve:
 
 @dataclass(frozen=True)
 class ValidationCurve:
-    """Measurements on held-out text during the training."""
+    """Measurements on held-out text during the training.
+
+    Raises:
+        ValueError: a group has more or fewer values than there are steps.
+    """
 
     steps: tuple[int, ...] = ()
     groups: tuple[GroupCurve, ...] = ()
+
+    def __post_init__(self) -> None:
+        for curve in self.groups:
+            if not len(curve.bits_per_byte) == len(curve.perplexity) == len(self.steps):
+                found = f"{len(curve.bits_per_byte)} bits per byte and {len(curve.perplexity)} perplexities"
+                raise ValueError(f"group {curve.group!r}: {found} for {len(self.steps)} steps")
 
 
 @dataclass(frozen=True)

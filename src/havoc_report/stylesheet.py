@@ -30,11 +30,13 @@ _RULES = """
 *, *::before, *::after { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; scroll-padding-top: 1.5rem; }
 body { margin: 0; background: var(--paper); color: var(--ink);
-  font: 16px/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "Liberation Sans", sans-serif; }
+  font: 16px/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "Liberation Sans",
+  sans-serif; }
 .sheet { max-width: 46rem; margin: 0 auto; padding: 3.5rem 1.5rem 4rem; }
 h1, h2, .lead { font-family: "Iowan Old Style", "Palatino Linotype", Palatino, Charter, "Source Serif 4", Georgia,
   "Noto Serif", "Liberation Serif", serif; }
-h1 { font-size: 2.5rem; line-height: 1.15; font-weight: 600; letter-spacing: -0.015em; margin: 0; overflow-wrap: anywhere; }
+h1 { font-size: 2.5rem; line-height: 1.15; font-weight: 600; letter-spacing: -0.015em; margin: 0;
+  overflow-wrap: anywhere; }
 h2 { font-size: 1.6rem; line-height: 1.25; font-weight: 600; letter-spacing: -0.01em; margin: 0 0 1rem; }
 p, ul { margin: 0 0 1rem; overflow-wrap: break-word; }
 ul { padding-left: 1.2rem; } li { margin-bottom: 0.5rem; padding-left: 0.2rem; } li::marker { color: var(--muted); }
@@ -49,10 +51,12 @@ a:focus-visible, .scroll:focus-visible { outline: 2px solid var(--accent); outli
 nav { margin-top: 1.75rem; font-size: 0.875rem; }
 nav ol { display: flex; flex-wrap: wrap; gap: 0.3rem 1.1rem; margin: 0; padding: 0; list-style: none; }
 nav li { margin: 0; padding: 0; }
-nav a { color: var(--muted); text-decoration: none; } nav a:hover { color: var(--accent); text-decoration: underline; }
+nav a { color: var(--muted); text-decoration: none; } nav a:hover { color: var(--accent);
+  text-decoration: underline; }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(12rem, 1fr)); gap: 1px; margin: 1.5rem 0;
-  background: var(--line); border: 1px solid var(--line); border-radius: 10px; overflow: hidden; }
-.facts > div { background: var(--card); padding: 1rem 1.15rem; min-width: 0; flex: 1; }
+  background: var(--card); border: 1px solid var(--line); border-radius: 10px; overflow: hidden; }
+.facts > div { padding: 1rem 1.15rem; min-width: 0; box-shadow: 0 0 0 1px var(--line); }
+.facts.small { grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); }
 .facts dt { font-size: 0.8rem; color: var(--muted); }
 .facts dd { margin: 0.15rem 0 0; font-size: 1.55rem; line-height: 1.25; font-weight: 600; letter-spacing: -0.01em;
   font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
@@ -69,22 +73,32 @@ figure { margin: 1.75rem 0; }
 figure svg { display: block; width: 100%; height: auto; }
 figcaption { margin-top: 0.6rem; font-size: 0.86rem; line-height: 1.5; color: var(--muted); }
 .narrow { display: none; }
+.pair { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0 2.5rem; }
+  .pair figure { margin-top: 0.5rem; }
 .scroll { overflow-x: auto; margin: 1.5rem 0; }
-table { border-collapse: collapse; width: 100%; font-size: 0.88rem; line-height: 1.4; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; width: 100%; font-size: 0.88rem; line-height: 1.4;
+  font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding-bottom: 0.6rem; font-size: 0.86rem; line-height: 1.5; color: var(--muted); }
+caption span { display: block; position: sticky; left: 0; width: max-content;
+  max-width: min(43rem, calc(100vw - 3rem)); }
+table.dense { font-size: 0.82rem; } .dense th, .dense td { padding-left: 0.4rem; padding-right: 0.4rem; }
+.dense thead th { font-size: 0.76rem; }
 th, td { padding: 0.45rem 0.7rem; vertical-align: baseline; text-align: left; }
 th:first-child { padding-left: 0; } th:last-child, td:last-child { padding-right: 0; }
-thead th { vertical-align: bottom; font-size: 0.8rem; font-weight: 500; color: var(--muted); border-bottom: 1px solid var(--muted); }
+thead th { vertical-align: bottom; font-size: 0.8rem; font-weight: 500; color: var(--muted);
+  border-bottom: 1px solid var(--muted); }
 tbody th { font-weight: 500; } tbody td, tbody th { border-bottom: 1px solid var(--line); }
 tr.strong td, tr.strong th { font-weight: 700; }
 .right { text-align: right; } td.right { white-space: nowrap; }
 pre { margin: 0; padding: 1rem 1.15rem; border: 1px solid var(--line); border-radius: 10px; background: var(--card);
-  font: 0.85rem/1.6 ui-monospace, "SF Mono", "Cascadia Mono", Menlo, Consolas, "DejaVu Sans Mono", "Liberation Mono", monospace;
+  font: 0.85rem/1.6 ui-monospace, "SF Mono", "Cascadia Mono", Menlo, Consolas, "DejaVu Sans Mono",
+  "Liberation Mono", monospace;
   white-space: pre-wrap; overflow-wrap: anywhere; overflow: hidden; }
 pre.code { margin: 1rem 0; }
 .sample figcaption { margin: 0 0 0.4rem; }
 .prompt { color: var(--accent); font-weight: 600; }
-footer { margin-top: 3.5rem; padding-top: 1.25rem; border-top: 1px solid var(--line); font-size: 0.82rem; color: var(--muted); }
+footer { margin-top: 3.5rem; padding-top: 1.25rem; border-top: 1px solid var(--line); font-size: 0.82rem;
+  color: var(--muted); }
 footer p { margin: 0; overflow-wrap: anywhere; }
 @media (min-width: 70rem) {
   .sheet { display: grid; grid-template-columns: 11rem minmax(0, 46rem); column-gap: 3.5rem; max-width: 63.5rem; }
@@ -98,7 +112,7 @@ footer p { margin: 0; overflow-wrap: anywhere; }
   section { margin-top: 2.5rem; padding-top: 1.6rem; }
   .facts { grid-template-columns: repeat(2, minmax(0, 1fr)); } .facts.small { grid-template-columns: minmax(0, 1fr); }
   .facts > div { padding: 0.8rem 0.9rem; } .facts dd { font-size: 1.3rem; }
-  .wide { display: none; } .narrow { display: block; }
+  .wide { display: none; } .narrow { display: block; } .pair { display: block; } .pair figure { margin: 1.75rem 0; }
 }
 """
 

@@ -16,6 +16,7 @@ Format = Callable[[float], str]
 
 NOTHING = "–"
 _MINUS = "\u2212"
+_GLUE = "\u00a0"  # a number and its unit stay on one line
 _SIZES = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -43,7 +44,7 @@ def fixed(decimals: int) -> Format:
 
 def percent(value: float) -> str:
     """A fraction as per cent with one decimal: 0.314 is 31.4 %."""
-    return f"{100 * value:,.1f} %".replace("-", _MINUS)
+    return f"{100 * value:,.1f}{_GLUE}%".replace("-", _MINUS)
 
 
 def data_size(value: float) -> str:
@@ -51,17 +52,17 @@ def data_size(value: float) -> str:
     size, unit = float(value), 0
     while abs(size) >= 1024 and unit < len(_SIZES) - 1:
         size, unit = size / 1024, unit + 1
-    return f"{count(size) if unit == 0 else significant(size)} {_SIZES[unit]}"
+    return f"{count(size) if unit == 0 else significant(size)}{_GLUE}{_SIZES[unit]}"
 
 
 def duration(value: float) -> str:
     """Seconds as a person says them: 0.42 s, 12.3 s, 5 min 12 s, 3 h 05 min."""
     if abs(value) < 60:
-        return f"{significant(value, digits=2 if abs(value) < 1 else 3)} s"
+        return f"{significant(value, digits=2 if abs(value) < 1 else 3)}{_GLUE}s"
     seconds = round(value)
     if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600:,} h {seconds % 3600 // 60:02d} min"
+        return f"{seconds // 60} min {seconds % 60:02d} s".replace(" ", _GLUE)
+    return f"{seconds // 3600:,} h {seconds % 3600 // 60:02d} min".replace(" ", _GLUE)
 
 
 def cell_text(value: Cell, form: Format = significant) -> str:
@@ -115,9 +116,10 @@ class Table:
         heads = "".join(f'<th scope="col" class="{c.align}">{escape(c.name)}</th>' for c in self.columns)
         rows = "".join(self._row(row, strong=number in self.strong_rows) for number, row in enumerate(self.rows))
         caption = escape(self.caption)
+        kind = ' class="dense"' if len(self.columns) > 7 else ""
         return (
             f'<div class="scroll" role="region" tabindex="0" aria-label="{caption}">'
-            f"<table><caption>{caption}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+            f"<table{kind}><caption><span>{caption}</span></caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
         )
 
     def _row(self, row: tuple[Cell, ...], *, strong: bool) -> str:

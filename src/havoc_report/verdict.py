@@ -27,9 +27,7 @@ def total_row(comparison: Comparison) -> CompressionRow | None:
         )
         for position, first in enumerate(rows[0].compressors)
     )
-    return CompressionRow(
-        "all", sum(sizes), _weighted([row.model for row in rows], sizes), None, None, compressors
-    )  # fmt: skip
+    return CompressionRow("all", sum(sizes), _weighted([row.model for row in rows], sizes), None, None, compressors)
 
 
 def _weighted(values: Sequence[float | None], sizes: Sequence[int]) -> float | None:
@@ -46,7 +44,7 @@ def best_compressor(row: CompressionRow) -> tuple[str, float, bool] | None:
     """
     for primed in (True, False):
         figures = [(c.primed if primed else c.alone, c.name) for c in row.compressors]
-        known = [(value, name) for value, name in figures if value is not None]
+        known = [(value, name) for value, name in figures if value is not None and math.isfinite(value)]
         if known:
             value, name = min(known)
             return name, value, primed
@@ -108,40 +106,42 @@ def learning_verdict(loss: Sequence[float], vocabulary: int) -> str:
         f"{sum(tail) / len(tail):.2f} (mean of the last {count(len(tail))} steps)."
     )
     lost = len(loss) - len(finite)
-    return said if lost == 0 else said + f" In {count(lost)} steps the loss was not a finite number."
+    return said if lost == 0 else said + f" In {count(lost)} step{'s' * (lost != 1)} the loss was not a finite number."
 
 
 def limits_of(parameters: int, tokens: int) -> tuple[str, ...]:
     """What a model of so many parameters, trained on so many tokens, cannot do; sentences for the last section."""
     scale = f"{count(parameters)} parameters and {count(tokens)} training tokens"
+    trust = "Do not rely on any number, formula, name or reference that it writes."
     if parameters < 50_000_000:
         first = (
             f"With {scale} it has learnt the shape of the text, not the mathematics: its sentences and formulas look "
-            "like those it read, and what they say is right only by chance.",
-            "It cannot calculate, prove, check a design or know a fact. An answer that looks right is no evidence "
-            "that the next one will be.",
+            "like those it read, and whether they are true is another matter. It cannot calculate, prove, check a "
+            "design or know a fact; an answer that happens to be right is no evidence that the next one will be."
         )
     elif parameters < 1_000_000_000:
         first = (
-            f"With {scale} it writes fluently and knows common facts and patterns, but it does not reason reliably: "
-            "a chain of several steps usually contains a mistake.",
+            f"With {scale} it may write fluently, but it does not reason reliably: a chain of several steps usually "
+            "contains a mistake, and it is told as surely as the rest."
         )
     else:
-        first = (f"Even with {scale} it states false things in the same tone as true ones.",)
+        first = f"Even with {scale} it states false things in the same tone as true ones."
     ratio = tokens / max(parameters, 1)
     reading = (
-        f"It read {significant(ratio, digits=2)} tokens for each parameter. About 20 is where training compute was best "
-        "spent in Hoffmann et al. 2022 (arXiv:2203.15556)"
+        f"It learnt from {significant(ratio, digits=2)} tokens for each parameter. About 20 is where training compute "
+        "was best spent in Hoffmann et al. 2022 (arXiv:2203.15556)"
         + ("; with fewer, a smaller model on more text would have done better." if ratio < 20 else ".")
     )
-    return (
-        *first,
-        "Do not rely on any number, formula, name or reference that it writes.",
-        reading,
-        "Perplexity is per token of this model's own tokenizer. It cannot be compared with that of another "
-        "tokenizer, and targets stated for large models do not apply; bits per byte of the same text can be compared.",
-        "Held-out text comes from the same sources as the training text. On any other text it will do worse, and this page "
-        "does not say by how much.",
-        "It may repeat passages of its training text word for word; their licences then apply. "
-        "It was not trained to refuse or to be safe.",
+    perplexity = (
+        "Perplexity is per token of this model's own tokenizer. It cannot be compared with that of another tokenizer, "
+        "and targets stated for large models do not apply; bits per byte of the same text can be compared."
     )
+    elsewhere = (
+        "Held-out text comes from the same sources as the training text. On other text it will probably do worse, "
+        "and this page does not say by how much."
+    )
+    origin = (
+        "It may repeat passages of its training text word for word; their licences then apply. It was not trained "
+        "to refuse or to be safe."
+    )
+    return (first, trust, reading, perplexity, elsewhere, origin)

@@ -13,16 +13,15 @@ from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
-from pydantic import Field as Setting
+from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
 
-from havoc_problems.problem import Answer, Field, Problem, family_random
+from havoc_problems.problem import Answer, Problem, Subject, family_random
 from havoc_problems.rounding import decimal_text, rounded, short_text
 from havoc_problems.verification import require_agreement
 
 NAME = "confidence_interval"
-FIELD: Field = "stats"
+FIELD: Subject = "stats"
 VERSION = 1
 DECIMALS = 2
 CONFIDENCES = (90, 95, 99)
@@ -32,11 +31,11 @@ _PHRASES = (
     "A sample is {data}. Find the {side} limit of the {level}% t confidence interval for the mean.",
     "The measurements {data} come from a normal population. What is the {side} end of the {level}% confidence interval "
     "for its mean (sigma unknown)?",
-    "For the data {data}, compute the {side} bound of the two-sided {level}% confidence interval for the mean, using t.",
+    "For the data {data}, find the {side} bound of the two-sided {level}% confidence interval for the mean, using t.",
     "Weights in grams: {data}. Find the {side} limit of the {level}% t interval for the mean weight.",
 )
 _ASK = " Give the answer to 2 decimals."
-_GUESS_RATE = 0.006
+_GUESS_RATE = 0.004
 """Share of 20,000 seeds with the default options that the best single guess gets right, rounded up."""
 
 
@@ -45,9 +44,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_size: int = Setting(8, ge=4, le=20)
+    max_size: int = Field(default=8, ge=4, le=20)
     """Sizes lie between 4 and this."""
-    max_value: int = Setting(30, ge=20, le=1000)
+    max_value: int = Field(default=30, ge=20, le=1000)
     """Values are whole and lie within 10 of one another, between 1 and this."""
 
 
@@ -63,7 +62,7 @@ class Question:
         """Mean, standard deviation, quantile and margin, rounded as the solution shows them; t as in a table."""
         size = len(self.data)
         mean = rounded(Fraction(sum(self.data), size), 4)
-        deviation = rounded(math.sqrt(_sum_of_squares(self.data) / (size - 1)), 4)
+        deviation = rounded(math.sqrt(_sum_of_squared_deviations(self.data) / (size - 1)), 4)
         quantile = rounded(t_quantile_by_series(size - 1, level=self.level), 3)
         return mean, deviation, quantile, rounded(float(quantile * deviation) / math.sqrt(size), 4)
 
@@ -130,14 +129,14 @@ def _central_probability(t: float, degrees: int) -> float:
     return 2 / math.pi * (angle + series) if odd else series
 
 
-def _sum_of_squares(data: list[int]) -> Fraction:
+def _sum_of_squared_deviations(data: list[int]) -> Fraction:
     mean = Fraction(sum(data), len(data))
     return sum(((value - mean) ** 2 for value in data), Fraction(0))
 
 
 def _by_series(question: Question) -> float:
     size = len(question.data)
-    error = math.sqrt(_sum_of_squares(question.data) / (size - 1) / size)
+    error = math.sqrt(_sum_of_squared_deviations(question.data) / (size - 1) / size)
     margin = t_quantile_by_series(size - 1, level=question.level) * error
     return statistics.fmean(question.data) + question.side * margin
 
@@ -156,7 +155,7 @@ def _by_scipy(question: Question) -> float:
 def _solution(question: Question) -> str:
     data, size = question.data, len(question.data)
     mean, deviation, quantile, margin = question.shown_steps()
-    squares = _sum_of_squares(data)
+    squares, total = _sum_of_squared_deviations(data), sum(value * value for value in data)
     m, s, t, e = short_text(mean, 4), short_text(deviation, 4), decimal_text(quantile, 3), short_text(margin, 4)
     limit = mean + question.side * margin
     sign = "+" if question.side > 0 else "-"
@@ -164,7 +163,8 @@ def _solution(question: Question) -> str:
         (
             f"n = {size}, degrees of freedom = {size} - 1 = {size - 1}",
             f"Mean = ({' + '.join(map(str, data))}) / {size} = {sum(data)} / {size} = {m}",
-            f"Sum of squared deviations = {short_text(squares, 4)}",
+            f"Sum of squares = {' + '.join(f'{value}^2' for value in data)} = {total}",
+            f"Sum of squared deviations = {total} - {sum(data)}^2 / {size} = {short_text(squares, 4)}",
             f"s = sqrt({short_text(squares, 4)} / {size - 1}) = {s}",
             f"t for {question.level}% and {size - 1} degrees of freedom = {t}",
             f"Margin = {t} * {s} / sqrt({size}) = {e}",

@@ -14,15 +14,14 @@ from fractions import Fraction
 from random import Random
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
-from pydantic import Field as Setting
+from pydantic import BaseModel, ConfigDict, Field
 
-from havoc_problems.problem import Answer, Field, Problem, family_random
+from havoc_problems.problem import Answer, Problem, Subject, family_random
 from havoc_problems.rounding import short_text
 from havoc_problems.verification import require_agreement
 
 NAME = "factorial_effect"
-FIELD: Field = "doe"
+FIELD: Subject = "doe"
 VERSION = 1
 
 Effect = tuple[int, ...]
@@ -35,7 +34,7 @@ _SETTINGS = (
     "These are the runs of an unreplicated two-level factorial design.",
     "Responses of a two-level full factorial design:",
 )
-_EFFECT_GUESS_RATE = 0.05
+_EFFECT_GUESS_RATE = 0.017
 """Share of the most frequent effect among 20,000 seeds with the default options, rounded up."""
 
 
@@ -44,9 +43,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_factors: int = Setting(3, ge=2, le=3)
+    max_factors: int = Field(default=3, ge=2, le=3)
     """There are two factors, or up to this many."""
-    max_response: int = Setting(40, ge=20, le=500)
+    max_response: int = Field(default=40, ge=20, le=500)
     """Responses are whole, from 1 to this."""
 
 
@@ -132,7 +131,7 @@ def _choice(experiment: Experiment, effects: list[Effect]) -> tuple[str, str, An
     listed = "\n".join(f"{letter}) {name}" for letter, name in zip(letters, names, strict=True))
     steps = "\n".join(_steps(experiment, effect) for effect in effects)
     size = short_text(abs(experiment.size(effects[largest])))
-    solution = f"{_rule(effects)}\n{steps}\nThe largest size is {size}, of {names[largest]}."
+    solution = f"{_rule(effects)}\n{steps}\nThe largest size is {size}, of {names[largest]}: choice {letters[largest]}."
     question = f"Which effect is largest in size? Answer with its letter.\n{listed}"
     answer = Answer(kind="choice", text=letters[largest], choices=names)
     return question, solution, answer, 1.0 / len(effects)  # exact: the order is shuffled
@@ -152,7 +151,9 @@ def _verify(experiment: Experiment, effects: list[Effect], seed: int) -> None:
 def _table(experiment: Experiment) -> str:
     rows = zip(experiment.levels(), experiment.responses, strict=True)
     lines = (
-        ", ".join(f"{name} {'high' if level > 0 else 'low'}" for name, level in zip(experiment.factors, run, strict=True))
+        ", ".join(
+            f"{name} {'high' if level > 0 else 'low'}" for name, level in zip(experiment.factors, run, strict=True)
+        )
         + f": {response}"
         for run, response in rows
     )

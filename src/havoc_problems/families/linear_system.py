@@ -1,20 +1,19 @@
-"""Two linear equations in two unknowns with whole solutions. Truth: SymPy's linsolve, and Cramer's rule in fractions."""
+"""Two linear equations with whole solutions. Truth: SymPy's linsolve, and Cramer's rule in fractions."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-from pydantic import Field as Setting
-from sympy import Matrix, linsolve, symbols
+from pydantic import BaseModel, ConfigDict, Field
+from sympy import linsolve, symbols
 
-from havoc_problems.problem import Answer, Field, Problem, family_random
+from havoc_problems.problem import Answer, Problem, Subject, family_random
 from havoc_problems.rounding import factor_text
 from havoc_problems.verification import require_agreement
 
 NAME = "linear_system"
-FIELD: Field = "math"
+FIELD: Subject = "math"
 VERSION = 1
 
 _PHRASES = (
@@ -31,9 +30,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_solution: int = Setting(9, ge=2, le=99)
+    max_solution: int = Field(default=9, ge=2, le=99)
     """x and y lie between minus this and this; all values are equally likely."""
-    max_coefficient: int = Setting(5, ge=2, le=20)
+    max_coefficient: int = Field(default=5, ge=2, le=20)
     """Coefficients are whole, not zero, and at most this in size."""
 
 
@@ -65,7 +64,9 @@ def build(seed: int, options: Options | None = None) -> Problem:
     system = System(a, b, a * x + b * y, c, d, c * x + d * y)
     ask = random.choice("xy")
     truth = _verified(system, seed)[ask]
-    statement = random.choice(_PHRASES).format(ask=ask, first=_equation(a, b, system.e), second=_equation(c, d, system.f))
+    statement = random.choice(_PHRASES).format(
+        ask=ask, first=_equation(a, b, system.e), second=_equation(c, d, system.f)
+    )
     return Problem(
         family=NAME,
         seed=seed,
@@ -81,7 +82,8 @@ def _verified(system: System, seed: int) -> dict[str, Fraction]:
     a, b, e, c, d, f = system
     determinant = a * d - b * c
     cramer = {"x": Fraction(e * d - b * f, determinant), "y": Fraction(a * f - e * c, determinant)}
-    (solution,) = linsolve((Matrix([[a, b], [c, d]]), Matrix([e, f])), *symbols("x y"))
+    x, y = symbols("x y")
+    (solution,) = linsolve([a * x + b * y - e, c * x + d * y - f], x, y)
     for name, value in zip("xy", solution, strict=True):
         require_agreement(float(value), cramer[name], problem=f"{NAME} {seed}, {name}")
     return cramer

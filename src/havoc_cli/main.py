@@ -1,0 +1,71 @@
+"""`havoc COMMAND`: a command is a file beside this one, imported only when it is called."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+from havoc_core.errors import HavocError
+
+COMMANDS = {
+    "run": "the whole line: text, tokenizer, training, evaluation, report; goes on where it was stopped",
+    "train": "train a model; makes tokenizer and store when they are missing",
+    "data": "sample, build, look: get text, turn it into tokens, see what the model will see",
+    "tokenizer": "train, report: learn a vocabulary from your text, compare what it costs",
+    "evaluate": "a checkpoint -> scores with 95 % intervals",
+    "generate": "continue a text",
+    "chat": "talk to a checkpoint in the terminal",
+    "report": "one self-contained HTML page about a run",
+    "checkpoint": "list, verify: what was saved, and whether it is whole",
+    "config": "show, check, schema: settings with the origin of each",
+    "problems": "show: verified problems, with solution and answer",
+}
+
+
+def entry() -> None:
+    """What the `havoc` command calls."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str], *, default_config: str | None = None) -> int:
+    """Run a command and give its exit code.
+
+    Args:
+        argv: the command and its arguments.
+        default_config: YAML used by `train` when there is no --config.
+    """
+    if not argv or argv[0] in {"-h", "--help", "help"}:
+        print(_help())
+        return 0 if argv else 2
+    name, *arguments = argv
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"Did you mean '{near[0]}'?" if near else "`havoc --help` lists them."
+        print(f"ConfigError  command: there is no '{name}'. {hint}", file=sys.stderr)
+        return 2
+    try:
+        command = importlib.import_module(f"havoc_cli.{name}")
+        code: int = command.run(arguments, default_config) if name == "train" else command.run(arguments)
+    except HavocError as error:
+        print(f"{type(error).__name__}  {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has left; Python would complain while exiting
+        return 1
+    return code
+
+
+def _help() -> str:
+    width = max(len(name) for name in COMMANDS)
+    rows = "\n".join(f"  {name.ljust(width)}  {text}" for name, text in COMMANDS.items())
+    return (
+        "usage: havoc COMMAND [ARGUMENTS]\n\n"
+        "A folder of text in, a specialist language model out.\n\n"
+        f"{rows}\n\n"
+        "havoc COMMAND --help explains a command. Begin with: havoc run --config configs/training/first_run.yaml"
+    )

@@ -1,0 +1,110 @@
+"""`havoc train`, and `python scripts/train.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from havoc_cli.flags import ConfigFlags, load_config, parse_with_settings, with_dummy_data
+from havoc_cli.run_lock import locked
+from havoc_core.config import TrainingConfig
+from havoc_core.config_files import ResolvedConfig, from_json, resolve
+from havoc_core.errors import CheckpointError, ConfigError
+from havoc_core.run_files import RunFiles
+
+DEFAULT_CONFIG = Path("configs/training/default_training.yaml")
+
+
+@dataclass(frozen=True)
+class TrainFlags(ConfigFlags):
+    """Flags of `havoc train` besides the settings."""
+
+    resume: str | None = None
+    """Checkpoint folder to continue from, or auto: the newest valid one. Without --config its settings are used."""
+    fine_tune: bool = False
+    """With --resume PATH: take only the weights; optimizer, schedule and data are new."""
+
+
+def run(argv: Sequence[str], default_config: str | None = None) -> int:
+    """Train, and give the exit code."""
+    flags, given = parse_with_settings(
+        TrainFlags, argv, prog="havoc train", description="Train a model; makes tokenizer and store when they are missing."
+    )
+    if flags.resume is not None:
+        given["resume_from_checkpoint"] = flags.resume
+    default = Path(default_config) if default_config else DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None
+    resolved = _resolve(flags, given, default)
+    config = resolved.config
+    if flags.fine_tune and config.resume_from_checkpoint in {None, "auto"}:
+        raise ConfigError("--fine-tune", "needs a checkpoint to take weights from.", "Add --resume PATH.")
+    with locked(RunFiles.of(config)):
+        return train(config, fine_tune=flags.fine_tune)
+
+
+def train(config: TrainingConfig, *, fine_tune: bool = False) -> int:
+    """Train as configured; logs to screen and file; gives 0, or 128 + the signal that stopped it."""
+    from havoc_core import log
+    from havoc_training.build import build_trainer, find_checkpoint  # torch comes in here, after the settings are right
+
+    files = RunFiles.of(config)
+    log.to_screen()
+    try:
+        handler = log.to_file(files.train_log)
+    except OSError as error:
+        raise ConfigError(
+            "log_dir", f"{files.logs} cannot be written to ({error.strerror}).", "Choose another: log_dir or --run-dir."
+        ) from None
+    try:
+        saved = find_checkpoint(config)
+        if fine_tune and saved is not None:
+            config = _with_tokenizer_of(config, saved.folder)
+        trainer = build_trainer(config, saved=saved, fine_tune=fine_tune)
+        result = trainer.fit()
+        if result.stopped_by is not None:
+            log.LOGGER.info("Saved %s after %d steps. Continue with:", result.checkpoint, result.state.step)
+            log.LOGGER.info("    python scripts/train.py --resume %s", result.checkpoint)
+            return 128 + result.stopped_by
+        log.LOGGER.info("Done: %s steps, %s.", f"{result.state.step:,}", result.checkpoint)
+        return 0
+    except Exception as error:
+        log.LOGGER.debug("training ended with %r", error)
+        raise
+    finally:
+        log.close_file(handler)
+
+
+def _resolve(flags: TrainFlags, given: Mapping[str, Any], default: Path | None) -> ResolvedConfig:
+    if flags.resume is not None and flags.config is None and not flags.fine_tune:
+        path = _checkpoint_config(flags.resume, given)
+        if path is not None:
+            values = from_json(path.read_text(encoding="utf-8"), where=str(path)).model_dump(mode="json")
+            return resolve(values, with_dummy_data(given) if flags.dummy_data else given, file_name=str(path))
+    return load_config(flags, given, default_file=default)
+
+
+def _checkpoint_config(resume: str, given: Mapping[str, Any]) -> Path | None:
+    """config.json of the checkpoint that will be resumed; None if `auto` finds nothing."""
+    if resume != "auto":
+        path = Path(resume) / "config.json"
+        if not path.is_file():
+            raise CheckpointError(resume, "is no checkpoint (no config.json).", "`havoc checkpoint list` shows what there is.")
+        return path
+    base = Path(given.get("run_dir", ".")) / given.get("checkpoint_dir", "checkpoints")
+    if not base.is_dir():
+        return None
+    from havoc_training.checkpointing import find_newest
+
+    newest = find_newest(base)
+    return None if newest is None else newest / "config.json"
+
+
+def _with_tokenizer_of(config: TrainingConfig, folder: Path) -> TrainingConfig:
+    """The same run with the checkpoint's tokenizer: its weights mean nothing with another."""
+    inside = [folder / "tokenizer" / name for name in ("tokenizer.json", "tokenizer.model")]
+    path = next((path for path in inside if path.is_file()), None)
+    if path is None:
+        raise CheckpointError(str(folder), "holds no tokenizer.", "Use another checkpoint: havoc checkpoint list.")
+    tokenizer = config.tokenizer.model_copy(update={"path": str(path)})
+    return config.model_copy(update={"tokenizer": tokenizer})

@@ -1,0 +1,260 @@
+"""Store -> batches, as a pure function of (store, plan, seed, slot).
+
+A slot is one row of the whole run. There is no iterator and no state: a checkpoint remembers the next slot, and any
+number of ranks and any split into micro-batches see the same rows in the same order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from havoc_core.errors import DataError
+from havoc_core.loss import IGNORE_INDEX
+from havoc_data.loading.ledger import row_hash
+from havoc_data.loading.packing import PackPlan, boundary_levels, plan_rows
+from havoc_data.loading.permutation import permute
+from havoc_data.loading.schedule import ExactSchedule
+from havoc_data.store import StoredSource, TokenStore
+
+
+@dataclass(frozen=True)
+class MixturePlan:
+    """Everything besides store and seed that decides which rows there are and when they come."""
+
+    ratios: dict[str, float]
+    """Group -> share of the learnt tokens."""
+    weights: dict[str, float]
+    """Source -> share inside its group; sources that are missing here share by their number of tokens."""
+    row_length: int
+    """T, (input, label) pairs in a row."""
+    packing: str
+    """"best_fit" or "concatenate"."""
+
+    @property
+    def id(self) -> str:
+        """BLAKE2b-128 of the plan, in hex."""
+        return hashlib.blake2b(json.dumps(asdict(self), sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: T inputs and the tokens that follow them."""
+
+    slot: int
+    source: str
+    epoch: int
+    position: int
+    """Number of the row in its source's pack plan."""
+    inputs: np.ndarray
+    """int64 [T]; padding after the last document."""
+    labels: np.ndarray
+    """int64 [T]; IGNORE_INDEX in the padding."""
+    lengths: tuple[int, ...]
+    """Pairs of each document fragment."""
+
+    def hash(self) -> bytes:
+        """16 bytes that change with any token or boundary."""
+        return row_hash(self.inputs, self.labels, self.lengths)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that go through the model together; B rows of T pairs."""
+
+    inputs: np.ndarray
+    """int64 [B, T]."""
+    labels: np.ndarray
+    """int64 [B, T]; IGNORE_INDEX where nothing is scored."""
+    lengths: tuple[tuple[int, ...], ...]
+    """Documents in each row."""
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[Row]) -> Batch:
+        """Stack rows."""
+        return cls(
+            np.stack([row.inputs for row in rows]),
+            np.stack([row.labels for row in rows]),
+            tuple(row.lengths for row in rows),
+        )
+
+
+class PackedSource:
+    """A source cut into rows."""
+
+    def __init__(self, source: StoredSource, plan: PackPlan, *, row_length: int, pad_id: int) -> None:
+        self.name = source.name
+        self.group = source.group
+        self.plan = plan
+        self._source = source
+        self._row_length = row_length
+        self._pad_id = pad_id
+
+    def row(self, position: int) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+        """inputs, labels and document lengths of a row."""
+        inputs = np.full(self._row_length, self._pad_id, dtype=np.int64)
+        labels = np.full(self._row_length, IGNORE_INDEX, dtype=np.int64)
+        begin, end = self.plan.row_starts[position : position + 2].tolist()
+        starts = self.plan.first_token[begin:end].tolist()
+        lengths = self.plan.num_pairs[begin:end].tolist()
+        at = 0
+        for start, length in zip(starts, lengths, strict=True):
+            tokens = self._source.tokens(start, start + length + 1)
+            inputs[at : at + length] = tokens[:-1]
+            labels[at : at + length] = tokens[1:]
+            at += length
+        return inputs, labels, tuple(lengths)
+
+
+class Loader:
+    """Rows and batches of a run.
+
+    Args:
+        store: the tokens.
+        plan: mixture and packing.
+        seed: of the order.
+        token_bytes: bytes of each id, for natural boundaries.
+        pad_id: fills rows up.
+
+    Raises:
+        DataError: a group of the mixture has no text in the store.
+    """
+
+    def __init__(
+        self, store: TokenStore, plan: MixturePlan, *, seed: int, token_bytes: list[bytes], pad_id: int
+    ) -> None:
+        self.store = store
+        self.plan = plan
+        self.seed = seed
+        self._levels = boundary_levels(token_bytes)
+        self._pad_id = pad_id
+        self.sources = self._packed(store.training)
+        self.validation = self._packed(store.validation)
+        groups = {name: share for name, share in plan.ratios.items() if share > 0}
+        by_group = {group: [s for s in self.sources.values() if s.group == group] for group in groups}
+        for group, members in by_group.items():
+            if not members:
+                raise DataError(f"group {group}", "has no text in the store.", "Add text, or set its ratio to 0.")
+        # A slot is a row, and rows of different sources hold different numbers of tokens: shares of tokens are turned
+        # into shares of rows, first among the groups, then inside each.
+        shares = {group: _token_shares(members, plan.weights) for group, members in by_group.items()}
+        fill = {group: 1.0 / sum(shares[group][s.name] / _mean_labels(s) for s in by_group[group]) for group in groups}
+        self._groups = ExactSchedule({group: share / fill[group] for group, share in groups.items()})
+        self._inside = {
+            group: ExactSchedule({s.name: shares[group][s.name] / _mean_labels(s) for s in members})
+            for group, members in by_group.items()
+        }
+
+    @property
+    def rows_per_epoch(self) -> int:
+        """Rows of all sources together."""
+        return sum(source.plan.num_rows for source in self.sources.values())
+
+    def rows(self, slots: range) -> list[Row]:
+        """The rows of these slots, in order."""
+        numbers = np.arange(slots.start, slots.stop, slots.step, dtype=np.int64)
+        out: list[Row | None] = [None] * len(numbers)
+        which, ordinals = self._groups.locate(numbers)
+        for number, group in enumerate(self._groups.names):
+            here = np.flatnonzero(which == number)
+            inner, inner_ordinals = self._inside[group].locate(ordinals[here])
+            for inner_number, name in enumerate(self._inside[group].names):
+                mine = inner == inner_number
+                for index, row in zip(here[mine], self._rows_of(name, inner_ordinals[mine]), strict=True):
+                    epoch, position, (inputs, labels, lengths) = row
+                    out[index] = Row(int(numbers[index]), name, epoch, position, inputs, labels, lengths)
+        return [row for row in out if row is not None]
+
+    def micro_batches(
+        self, first_slot: int, *, rows_per_step: int, micro_batch_size: int, rank: int = 0, world_size: int = 1
+    ) -> tuple[list[Batch], list[Row]]:
+        """This rank's part of a step, in batches of at most `micro_batch_size` rows, and the rows themselves.
+
+        Ranks take consecutive slices, so that their row hashes in rank order are the row hashes in slot order.
+        """
+        mine = rows_per_step // world_size
+        start = first_slot + rank * mine
+        rows = self.rows(range(start, start + mine))
+        parts = [rows[i : i + micro_batch_size] for i in range(0, len(rows), micro_batch_size)]
+        return [Batch.of_rows(part) for part in parts], rows
+
+    def validation_batches(self, num_rows: int, micro_batch_size: int) -> dict[str, list[Batch]]:
+        """Group -> batches of held-out rows: always the same rows, shared by mixture weight, at least one batch each."""
+        total = sum(self.plan.ratios.values())
+        out = {}
+        for group, source in self.validation.items():
+            share = self.plan.ratios.get(group, 0.0) / total
+            if share == 0.0:
+                continue
+            wanted = min(source.plan.num_rows, max(micro_batch_size, round(num_rows * share)))
+            positions = permute(np.arange(wanted), source.plan.num_rows, f"{self.store.id}/{group}/validation".encode())
+            rows = [Row(0, group, 0, int(p), *source.row(int(p))) for p in positions]
+            out[group] = [Batch.of_rows(rows[i : i + micro_batch_size]) for i in range(0, wanted, micro_batch_size)]
+        return out
+
+    def epochs_after(self, num_slots: int) -> dict[str, float]:
+        """Source -> how many times its text will have been seen after `num_slots` slots."""
+        out = {}
+        for number, group in enumerate(self._groups.names):
+            rows = _count_before(self._groups, number, num_slots)
+            for inner_number, name in enumerate(self._inside[group].names):
+                seen = _count_before(self._inside[group], inner_number, rows)
+                out[name] = seen / self.sources[name].plan.num_rows
+        return out
+
+    def _rows_of(
+        self, name: str, ordinals: np.ndarray
+    ) -> Iterator[tuple[int, int, tuple[np.ndarray, np.ndarray, tuple[int, ...]]]]:
+        source = self.sources[name]
+        epochs, places = np.divmod(ordinals, source.plan.num_rows)
+        positions = np.empty_like(places)
+        for epoch in np.unique(epochs).tolist():
+            here = epochs == epoch
+            key = f"{self.seed}/{self.store.id}/{name}/{epoch}".encode()  # a new order in every epoch
+            positions[here] = permute(places[here], source.plan.num_rows, key)
+        for epoch, position in zip(epochs.tolist(), positions.tolist(), strict=True):
+            yield epoch, position, source.row(position)
+
+    def _packed(self, sources: Mapping[str, StoredSource]) -> dict[str, PackedSource]:
+        return {
+            name: PackedSource(
+                source,
+                plan_rows(source, row_length=self.plan.row_length, levels=self._levels, packing=self.plan.packing),
+                row_length=self.plan.row_length,
+                pad_id=self._pad_id,
+            )
+            for name, source in sources.items()
+        }
+
+
+def _mean_labels(source: PackedSource) -> float:
+    return source.plan.num_labels / source.plan.num_rows
+
+
+def _token_shares(members: Sequence[PackedSource], weights: Mapping[str, float]) -> dict[str, float]:
+    """Source -> share of its group's tokens: as the weights say; those without one share the rest by their tokens."""
+    named = {s.name: weights[s.name] for s in members if s.name in weights}
+    unnamed = {s.name: float(s.plan.num_labels) for s in members if s.name not in weights}
+    rest = max(0.0, 1.0 - sum(named.values())) if unnamed else 0.0
+    total = sum(unnamed.values())
+    shares = named | {name: rest * tokens / total for name, tokens in unnamed.items()}
+    whole = sum(shares.values())
+    if whole <= 0:
+        raise DataError(
+            "data.weights", "leave nothing for the sources of a group.", "Give at least one a weight above 0."
+        )
+    return {name: share / whole for name, share in shares.items()}
+
+
+def _count_before(schedule: ExactSchedule, number: int, num_slots: int) -> int:
+    """Slots of one name among the first `num_slots`."""
+    if num_slots == 0:
+        return 0
+    which, ordinals = schedule.locate(np.arange(max(0, num_slots - 4096), num_slots))
+    mine = ordinals[which == number]
+    # A name with any share at all has a slot in every period, and a period is at most 4096 slots.
+    return int(mine[-1]) + 1 if len(mine) else 0

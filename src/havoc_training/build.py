@@ -1,0 +1,301 @@
+"""Config -> Trainer: the only place that knows every part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from havoc_core import checkpoint
+from havoc_core.config import TrainingConfig
+from havoc_core.costs import num_parameters
+from havoc_core.device import Precision, choose_device, choose_precision, memory_bytes, set_seeds, set_threads
+from havoc_core.distributed import World
+from havoc_core.errors import CheckpointError, ConfigError
+from havoc_core.log import LOGGER
+from havoc_core.model import first_weights
+from havoc_core.models import havoc
+from havoc_core.run_files import RunFiles
+from havoc_data.loading.loader import Loader, MixturePlan
+from havoc_data.prepare.build import PreparedData, prepare, prepare_to_continue
+from havoc_training.batch_plan import BatchPlan, plan_batches
+from havoc_training.checkpointing import CheckpointKeeper, Identity, SavedRun, find_newest, restore
+from havoc_training.memory_check import check_memory
+from havoc_training.observers import MetricsFile, Observer, RunFacts, Screen
+from havoc_training.optimizer import Optimizer
+from havoc_training.placement import place, should_compile
+from havoc_training.schedules import choose
+from havoc_training.state import TrainState
+from havoc_training.step import StepSettings
+from havoc_training.tracker import TRACKERS, TrackerSettings
+from havoc_training.trainer import HeldOut, Intervals, Trainer
+
+_FOLLOWED = (
+    "learning_rate", "min_learning_rate", "lr_scheduler_type", "decay_fraction", "warmup_steps", "max_steps", "max_epochs",
+    "weight_decay", "max_grad_norm", "rows_per_step", "adam_beta1", "adam_beta2", "adam_epsilon", "z_loss_weight",
+)  # fmt: skip
+"""Settings that may change between two parts of a run; each change is announced."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how a run computes."""
+
+    device: torch.device
+    precision: Precision
+    threads: int
+    world: World
+
+
+def build_trainer(config: TrainingConfig, *, saved: SavedRun | None = None, fine_tune: bool = False) -> Trainer:
+    """Everything put together, ready to `fit`.
+
+    Args:
+        config: the run.
+        saved: a checkpoint to continue from, or to take the weights of.
+        fine_tune: take only the weights of `saved`; optimizer, schedule and data are new.
+
+    Raises:
+        HavocError: a setting, the data or the checkpoint is wrong, or it does not fit into memory.
+    """
+    continued = saved if not fine_tune else None
+    machine = choose_machine(config, continued)
+    _refuse_to_overwrite(config, continued)
+    data = _prepare(config, continued, machine.world)
+    loader = _loader(config, data)
+    if continued is not None:
+        _announce_changes(config, continued)
+    kept_rows = continued.resolved["rows_per_step"] if continued is not None else None
+    plan = plan_batches(
+        config, world_size=machine.world.size, rows_per_epoch=loader.rows_per_epoch, kept_rows_per_step=kept_rows
+    )
+    compile_blocks = _compile(config, continued, machine.device, plan)
+    identity = _identity(config, data, loader)
+    set_seeds(config.seed + machine.world.rank)
+    model = havoc.build(config.model)
+    masters = _starting_weights(model, config, saved)
+    place(model, masters, precision=machine.precision, device=machine.device, compile_blocks=compile_blocks)
+    optimizer = Optimizer(model, masters if machine.precision.has_master else None, config)
+    state = TrainState()
+    if continued is not None:
+        differences = identity.differences(continued.state["identity"])
+        _refuse_differences(differences + _other_optimizer(config, continued), continued)
+        state = restore(continued, optimizer)
+    resolved = {
+        "rows_per_step": plan.rows_per_step,
+        "threads": machine.threads,
+        "precision": machine.precision.name,
+        "compile": compile_blocks,
+        "device": machine.device.type,
+    }
+    files = RunFiles.of(config)
+    return Trainer(
+        model=model,
+        optimizer=optimizer,
+        loader=loader,
+        plan=plan,
+        schedule=choose(
+            config.lr_scheduler_type,
+            warmup_steps=plan.warmup_steps,
+            total_steps=plan.total_steps,
+            floor=config.min_learning_rate / config.learning_rate,
+            decay_fraction=config.decay_fraction,
+        ),
+        keeper=CheckpointKeeper(
+            files.checkpoints,
+            keep_last=config.keep_last_n_checkpoints,
+            config=config,
+            tokenizer=data.tokenizer,
+            identity=identity,
+            resolved=resolved,
+            dummy_data=bool(data.store.manifest["dummy"]),
+        ),
+        observers=_observers(config, files) if machine.world.rank == 0 else [],
+        held_out=_held_out(config, loader, data, machine.world, plan),
+        step_settings=StepSettings(config.max_grad_norm, config.z_loss_weight, machine.world),
+        intervals=Intervals(save=config.save_every_n_steps, validate=config.eval_every_n_steps),
+        precision=machine.precision,
+        state=state,
+        facts=_facts(config, plan, machine, data, loader, state),
+    )
+
+
+def choose_machine(config: TrainingConfig, continued: SavedRun | None) -> Machine:
+    """Device, precision and threads; what was chosen automatically at the first start is kept.
+
+    Raises:
+        ConfigError: the device is not there.
+        PlanError: the run does not fit into its memory.
+    """
+    device = choose_device(config.device)
+    kept = continued.resolved if continued is not None and continued.resolved["device"] == device.type else {}
+    precision = choose_precision(config, device)
+    if config.use_amp == "auto" and kept:
+        precision = choose_precision(config.model_copy(update={"use_amp": kept["precision"] != "float32"}), device)
+    threads = set_threads(config.threads or kept.get("threads"))
+    check_memory(
+        config,
+        working_bytes=precision.working.itemsize,
+        available_bytes=memory_bytes(device),
+        device="GPU" if device.type == "cuda" else "machine",
+    )
+    return Machine(device, precision, threads, World.start(device))
+
+
+def find_checkpoint(config: TrainingConfig) -> SavedRun | None:
+    """What `resume_from_checkpoint` means: nothing, a folder, or the newest valid one.
+
+    Raises:
+        CheckpointError: the folder is missing or damaged.
+    """
+    wanted = config.resume_from_checkpoint
+    if wanted is None:
+        return None
+    if wanted == "auto":
+        newest = find_newest(RunFiles.of(config).checkpoints)
+        LOGGER.info("Nothing to resume: starting fresh." if newest is None else f"Resuming from {newest}.")
+        return None if newest is None else SavedRun.open(newest)
+    return SavedRun.open(Path(wanted))
+
+
+def _refuse_to_overwrite(config: TrainingConfig, continued: SavedRun | None) -> None:
+    folder = RunFiles.of(config).checkpoints
+    if continued is None and checkpoint.step_checkpoints(folder):
+        raise ConfigError(
+            "checkpoint_dir",
+            f"{folder} already holds checkpoints of a run.",
+            "Continue it with --resume auto, or start elsewhere with --run-dir NEW.",
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CheckpointError(
+            str(folder), f"cannot be written to ({error.strerror}).", "Choose another folder: checkpoint_dir or --run-dir."
+        ) from None
+
+
+def _prepare(config: TrainingConfig, continued: SavedRun | None, world: World) -> PreparedData:
+    if continued is not None:
+        return prepare_to_continue(config, store_id=continued.state["identity"]["store_id"])
+    if world.rank == 0:
+        data = prepare(config)
+        world.barrier()
+        return data
+    world.barrier()  # rank 0 builds, the others then find everything current
+    return prepare(config)
+
+
+def _loader(config: TrainingConfig, data: PreparedData) -> Loader:
+    mixture = MixturePlan(
+        ratios=data.store.manifest["ratios"],
+        weights=config.data.weights,
+        row_length=config.data.max_sequence_length,
+        packing=config.data.packing,
+    )
+    tokenizer = data.tokenizer
+    return Loader(
+        data.store, mixture, seed=config.seed, token_bytes=tokenizer.token_bytes(), pad_id=tokenizer.pad_id
+    )
+
+
+def _identity(config: TrainingConfig, data: PreparedData, loader: Loader) -> Identity:
+    return Identity(
+        store_id=data.store.id,
+        plan_id=loader.plan.id,
+        tokenizer=data.tokenizer.fingerprint(),
+        seed=config.seed,
+        row_length=config.data.max_sequence_length,
+        model=config.model.model_dump(mode="json"),
+    )
+
+
+def _starting_weights(model: havoc.HavocModel, config: TrainingConfig, saved: SavedRun | None) -> dict[str, Tensor]:
+    if saved is None:
+        return first_weights(model, seed=config.seed)
+    weights = saved.weights()
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    found = {name: tuple(w.shape) for name, w in weights.items() if name in shapes or name != "lm_head.weight"}
+    if shapes != found:
+        name = next(n for n in sorted({*shapes, *found}) if shapes.get(n) != found.get(n))
+        raise CheckpointError(
+            str(saved.folder),
+            f"{name} is {found.get(name, 'missing')} there and {shapes.get(name, 'missing')} in this model.",
+            "Use the checkpoint's own model settings: leave --config out.",
+        )
+    # The masters hold more than the rounded weights, and the names are the same.
+    masters = checkpoint.load_tensors(saved.folder, "optimizer.pt")
+    return {name: masters[name]["master"] if name in masters else weights[name] for name in shapes}
+
+
+def _compile(config: TrainingConfig, continued: SavedRun | None, device: torch.device, plan: BatchPlan) -> bool:
+    if continued is not None and config.compile == "auto" and continued.resolved["device"] == device.type:
+        return bool(continued.resolved["compile"])
+    return should_compile(config.compile, device=device, total_steps=plan.total_steps)
+
+
+def _other_optimizer(config: TrainingConfig, continued: SavedRun) -> list[str]:
+    was = continued.config.optimizer
+    return [] if was == config.optimizer else [f"optimizer is {config.optimizer}, was {was}"]
+
+
+def _refuse_differences(differences: Sequence[str], continued: SavedRun) -> None:
+    if differences:
+        raise CheckpointError(
+            str(continued.folder),
+            f"belongs to another run: {'; '.join(differences)}.",
+            "Use the settings of the checkpoint, or take only its weights: --fine-tune --run-dir NEW.",
+        )
+
+
+def _announce_changes(config: TrainingConfig, continued: SavedRun) -> None:
+    for name in _FOLLOWED:
+        was, now = getattr(continued.config, name), getattr(config, name)
+        if was != now:
+            LOGGER.info("%s is %s from here on; it was %s.", name, now, was)
+
+
+def _held_out(
+    config: TrainingConfig, loader: Loader, data: PreparedData, world: World, plan: BatchPlan
+) -> HeldOut:
+    rows = config.eval_samples * config.batch_size
+    lengths = torch.from_numpy(data.tokenizer.token_lengths())
+    return HeldOut(loader.validation_batches(rows, plan.micro_batch_size), loader.plan.ratios, lengths)
+
+
+def _observers(config: TrainingConfig, files: RunFiles) -> list[Observer]:
+    out: list[Observer] = [Screen(config.log_every_n_steps), MetricsFile(files.metrics)]
+    run_name = config.tracking.run_name or files.run_dir.resolve().name
+    settings = TrackerSettings(files.logs, run_name, config.log_every_n_steps)
+    for name in config.tracking.trackers:
+        module = TRACKERS.module(name)
+        out.append(module.build(settings, TRACKERS.options(name, {})))
+    return out
+
+
+def _facts(
+    config: TrainingConfig, plan: BatchPlan, machine: Machine, data: PreparedData, loader: Loader, state: TrainState
+) -> RunFacts:
+    tokens = plan.rows_per_step * config.data.max_sequence_length
+    lines = [
+        f"Model {config.model.size}: {num_parameters(config.model) / 1e6:,.2f} M parameters, "
+        f"{machine.precision.name} on {machine.device.type} ({machine.threads} threads).",
+        f"{plan.total_steps:,} steps of {plan.rows_per_step} rows x {config.data.max_sequence_length} tokens = "
+        f"{plan.total_steps * tokens / 1e6:,.2f} M tokens.",
+    ]
+    if plan.warmup_steps != config.warmup_steps:
+        lines.append(f"The warm-up of {config.warmup_steps} steps was cut to {plan.warmup_steps}, a tenth of the run.")
+    epochs = loader.epochs_after(plan.total_steps * plan.rows_per_step)
+    lines.append("Epochs: " + "  ".join(f"{name} {times:.2f}" for name, times in epochs.items()))
+    missing = data.store.manifest["missing_groups"]
+    if missing:
+        lines.append(f"No text for {', '.join(missing)}: its share went to the other groups.")
+    dummy = bool(data.store.manifest["dummy"])
+    if dummy:
+        lines.insert(0, "DUMMY DATA: random words, good for testing only. Put real text into data/<group>/.")
+    return RunFacts(plan.total_steps, state.step, "\n".join(lines), config.model_dump(mode="json"), dummy)

@@ -1,0 +1,211 @@
+"""Those who are told about a run: screen, files, trackers. They get frozen records and are never asked anything."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from havoc_core.log import LOGGER
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What is known when a run starts or resumes."""
+
+    total_steps: int
+    first_step: int
+    """Updates already made."""
+    description: str
+    """One line: model, data, device."""
+    settings: dict[str, Any]
+    dummy_data: bool
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One completed update."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    scored_tokens: int
+    seconds: float
+    memory_bytes: int
+    epoch: float
+    batch_hash: str
+    overflow: bool
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Scored tokens a second in this step."""
+        return self.scored_tokens / self.seconds
+
+
+@dataclass(frozen=True)
+class ValidationRecord:
+    """One validation."""
+
+    step: int
+    loss: float
+    perplexity: float
+    bits_per_byte: float
+    groups: Mapping[str, Mapping[str, float]]
+    """Group -> loss, perplexity, bits_per_byte."""
+    seconds: float
+    is_best: bool
+
+
+class Observer(Protocol):
+    """Told about a run."""
+
+    def started(self, facts: RunFacts) -> None: ...
+    def stepped(self, record: StepRecord) -> None: ...
+    def validated(self, record: ValidationRecord) -> None: ...
+    def closed(self) -> None: ...
+
+
+class Screen:
+    """A live line on a terminal; plain lines, every `interval_steps`, anywhere else and in train.log."""
+
+    def __init__(self, interval_steps: int) -> None:
+        self._interval = interval_steps
+        self._live = sys.stdout.isatty()
+        self._total = 0
+        self._dummy = ""
+        self._recent: list[StepRecord] = []
+
+    def started(self, facts: RunFacts) -> None:
+        """Say what begins."""
+        self._total = facts.total_steps
+        self._dummy = "DUMMY DATA  " if facts.dummy_data else ""
+        LOGGER.info(facts.description)
+
+    def stepped(self, record: StepRecord) -> None:
+        """Show progress."""
+        self._recent = [*self._recent[-19:], record]
+        line = self._line(record)
+        if self._live:
+            width = shutil.get_terminal_size().columns - 1
+            sys.stdout.write("\r" + line[:width].ljust(width))
+            sys.stdout.flush()
+        if record.step % self._interval == 0 or record.step == self._total:
+            self._clear()
+            LOGGER.info(line)
+
+    def validated(self, record: ValidationRecord) -> None:
+        """Show scores."""
+        self._clear()
+        groups = "  ".join(f"{name} {scores['bits_per_byte']:.3f}" for name, scores in record.groups.items())
+        LOGGER.info(
+            "%svalidation at step %d: loss %.4f  perplexity %.1f  bits per byte %.4f (%s)%s",
+            self._dummy, record.step, record.loss, record.perplexity, record.bits_per_byte, groups,
+            "  best so far" if record.is_best else "",
+        )  # fmt: skip
+
+    def closed(self) -> None:
+        """Leave the terminal clean."""
+        self._clear()
+
+    def _line(self, record: StepRecord) -> str:
+        seconds = sum(r.seconds for r in self._recent)
+        rate = sum(r.scored_tokens for r in self._recent) / seconds
+        eta = (self._total - record.step) * seconds / len(self._recent)
+        overflow = "  overflow: step left out" if record.overflow else ""
+        return (
+            f"{self._dummy}step {record.step}/{self._total}  loss {record.loss:.4f}  lr {record.learning_rate:.2e}  "
+            f"grad norm {record.grad_norm:.2f}  {rate:,.0f} tokens/s  ETA {_duration(eta)}  "
+            f"memory {record.memory_bytes / 2**30:.2f} GiB{overflow}"
+        )
+
+    def _clear(self) -> None:
+        if self._live:
+            sys.stdout.write("\r\x1b[K")
+            sys.stdout.flush()
+
+
+class MetricsFile:
+    """metrics.jsonl: a line for every step and every validation, written at once.
+
+    On resume, lines beyond the resumed step are moved to metrics.jsonl.1, .2, ….
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def started(self, facts: RunFacts) -> None:
+        """Put lines of steps that will be made again aside."""
+        if self._path.exists():
+            kept, later = _split_lines(self._path.read_text(encoding="utf-8", errors="replace"), facts.first_step)
+            if later:
+                number = 1
+                while (aside := self._path.with_name(f"{self._path.name}.{number}")).exists():
+                    number += 1
+                aside.write_text("".join(later), encoding="utf-8")
+                self._path.write_text("".join(kept), encoding="utf-8")
+
+    def stepped(self, record: StepRecord) -> None:
+        """Add a line."""
+        self._add(
+            {
+                "kind": "train",
+                "step": record.step,
+                "loss": record.loss,
+                "learning_rate": record.learning_rate,
+                "grad_norm": record.grad_norm,
+                "tokens": record.scored_tokens,
+                "tokens_per_s": record.tokens_per_s,
+                "seconds": record.seconds,
+                "memory_bytes": record.memory_bytes,
+                "epoch": record.epoch,
+                "batch_hash": record.batch_hash,
+                "overflow": record.overflow,
+                "time": time.time(),
+            }
+        )
+
+    def validated(self, record: ValidationRecord) -> None:
+        """Add a line."""
+        self._add(
+            {
+                "kind": "validation",
+                "step": record.step,
+                "loss": record.loss,
+                "perplexity": record.perplexity,
+                "bits_per_byte": record.bits_per_byte,
+                "groups": {name: dict(scores) for name, scores in record.groups.items()},
+                "seconds": record.seconds,
+            }
+        )
+
+    def closed(self) -> None:
+        """Nothing is held open."""
+
+    def _add(self, values: Mapping[str, Any]) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+
+def _split_lines(text: str, step: int) -> tuple[list[str], list[str]]:
+    """Lines up to a step, and the others; a line that a kill cut short belongs to the others."""
+    kept, later = [], []
+    for line in text.splitlines(keepends=True):
+        try:
+            known = int(json.loads(line)["step"]) <= step and line.endswith("\n")
+        except (ValueError, KeyError, TypeError):
+            known = False
+        (kept if known else later).append(line if line.endswith("\n") else line + "\n")
+    return kept, later
+
+
+def _duration(seconds: float) -> str:
+    whole = int(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{whole % 60:02d}s"

@@ -1,0 +1,20 @@
+"""The shelf of trackers: observers that show a run somewhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from havoc_core.registry import Shelf
+
+TRACKERS = Shelf("havoc_training.trackers", "tracking.trackers", "a tracker")
+
+
+@dataclass(frozen=True)
+class TrackerSettings:
+    """What every tracker is given. A file on the shelf has `build(settings, options) -> Observer`."""
+
+    log_dir: Path
+    run_name: str
+    interval_steps: int
+    """Steps between points."""

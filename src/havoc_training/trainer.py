@@ -1,0 +1,226 @@
+"""The loop: Trainer. It is put together by `build.py`; one update is `step.py`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from havoc_core.device import Precision, peak_memory_bytes
+from havoc_core.distributed import World
+from havoc_core.errors import HavocError
+from havoc_core.log import LOGGER
+from havoc_core.model import Decoder
+from havoc_data.loading.ledger import batch_hash
+from havoc_data.loading.loader import Batch, Loader
+from havoc_training.batch_plan import BatchPlan
+from havoc_training.checkpointing import CheckpointKeeper
+from havoc_training.interrupts import StopRequest
+from havoc_training.observers import Observer, RunFacts, StepRecord, ValidationRecord
+from havoc_training.optimizer import Optimizer
+from havoc_training.schedules import Schedule
+from havoc_training.state import TrainState
+from havoc_training.step import StepSettings, train_step
+from havoc_training.validation import ValidationResult, validate
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Updates between events."""
+
+    save: int
+    validate: int
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a validation needs."""
+
+    batches: Mapping[str, Sequence[Batch]]
+    ratios: Mapping[str, float]
+    token_lengths: Tensor
+    """[V] bytes of each id."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How training ended."""
+
+    state: TrainState
+    stopped_by: int | None
+    """Number of the signal that stopped it; None: it reached its last step."""
+    checkpoint: Path
+    """Where the final state is."""
+    seconds: float
+    """Of this call, validations and checkpoints included."""
+    compute_seconds: float
+    """Of the updates alone."""
+
+
+class Trainer:
+    """Trains a model on the rows of a loader.
+
+    The parts are handed in whole; see `build.py` for where they come from.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Decoder,
+        optimizer: Optimizer,
+        loader: Loader,
+        plan: BatchPlan,
+        schedule: Schedule,
+        keeper: CheckpointKeeper,
+        observers: Sequence[Observer],
+        held_out: HeldOut,
+        step_settings: StepSettings,
+        intervals: Intervals,
+        precision: Precision,
+        state: TrainState,
+        facts: RunFacts,
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.loader = loader
+        self.plan = plan
+        self.schedule = schedule
+        self.keeper = keeper
+        self.observers = observers
+        self.held_out = held_out
+        self.step_settings = step_settings
+        self.intervals = intervals
+        self.precision = precision
+        self.state = state
+        self.facts = facts
+        self._compute_seconds = 0.0
+
+    def fit(self) -> FitResult:
+        """Train to the last step, a stop request, or an error. Safe to call again after either.
+
+        Raises:
+            HavocError: training failed; checkpoint_error was saved where that was possible.
+        """
+        began = time.perf_counter()
+        name = ""
+        for observer in self.observers:
+            observer.started(replace(self.facts, first_step=self.state.step))
+        try:
+            with StopRequest() as stop:
+                while self.state.step < self.plan.total_steps and not self.world.any(stop.requested):
+                    self._update()
+                    if self.state.step % self.intervals.validate == 0 or self.state.step == self.plan.total_steps:
+                        self._validate()
+                    if self.state.step % self.intervals.save == 0 or self.state.step == self.plan.total_steps:
+                        name = f"checkpoint_step_{self.state.step}"
+                        self._save(name)
+                if self.state.step < self.plan.total_steps:
+                    name = "checkpoint_interrupted"
+                    self._save(name)
+        except BaseException as error:
+            self._save_after(error)
+            raise
+        finally:
+            for observer in self.observers:
+                observer.closed()
+        folder = self.keeper.folder / (name or f"checkpoint_step_{self.state.step}")
+        return FitResult(self.state, stop.signal, folder, time.perf_counter() - began, self._compute_seconds)
+
+    @property
+    def world(self) -> World:
+        """The processes that train together."""
+        return self.step_settings.world
+
+    def _update(self) -> None:
+        began = time.perf_counter()
+        world = self.world
+        batches, rows = self.loader.micro_batches(
+            self.state.next_slot,
+            rows_per_step=self.plan.rows_per_step,
+            micro_batch_size=self.plan.micro_batch_size,
+            rank=world.rank,
+            world_size=world.size,
+        )
+        result = train_step(
+            self.model,
+            self.optimizer,
+            batches,
+            lr_factor=self.schedule(self.state.step),
+            settings=self.step_settings,
+            loss_scale=self.state.scale.scale if self.precision.scales_loss else 1.0,
+        )
+        joined = b"".join(world.gather_bytes(b"".join(row.hash() for row in rows)))
+        hashes = [joined[i : i + 16] for i in range(0, len(joined), 16)]
+        self.state = self.state.after(result, rows=hashes, scales_loss=self.precision.scales_loss)
+        seconds = time.perf_counter() - began
+        self._compute_seconds += seconds
+        record = StepRecord(
+            step=self.state.step,
+            loss=result.loss,
+            learning_rate=result.learning_rate,
+            grad_norm=result.grad_norm,
+            scored_tokens=result.scored_tokens,
+            seconds=seconds,
+            memory_bytes=peak_memory_bytes(self.model.head.device),
+            epoch=self.state.next_slot / self.loader.rows_per_epoch,
+            batch_hash=batch_hash(hashes).hex(),
+            overflow=result.overflow,
+        )
+        for observer in self.observers:
+            observer.stepped(record)
+
+    def _validate(self) -> None:
+        began = time.perf_counter()
+        result = validate(
+            self.model,
+            self.held_out.batches,
+            ratios=self.held_out.ratios,
+            token_lengths=self.held_out.token_lengths,
+            world=self.world,
+        )
+        before = self.state.best_loss
+        self.state = self.state.validated(result.total.loss)
+        is_best = before is None or result.total.loss < before
+        record = _record(self.state.step, result, time.perf_counter() - began, is_best)
+        for observer in self.observers:
+            observer.validated(record)
+        if is_best:
+            self._save("checkpoint_best")
+
+    def _save(self, name: str) -> None:
+        if self.world.rank == 0:
+            self.keeper.save(name, self.model, self.optimizer, self.state, scales_loss=self.precision.scales_loss)
+        self.world.barrier()
+
+    def _save_after(self, error: BaseException) -> None:
+        """checkpoint_error, where possible. The error itself is shown by the caller and must not be hidden by another."""
+        if isinstance(error, KeyboardInterrupt | SystemExit) or self.world.rank != 0:
+            return
+        weights = self.model.state_dict().values()
+        # A HavocError is raised between updates or before one; anything else may have cut an update in two.
+        consistent = isinstance(error, HavocError) and all(bool(torch.isfinite(w).all()) for w in weights)
+        try:
+            folder = self.keeper.save(
+                "checkpoint_error",
+                self.model,
+                self.optimizer,
+                self.state,
+                scales_loss=self.precision.scales_loss,
+                consistent=consistent,
+            )
+            LOGGER.info("Saved %s (after %d steps).", folder, self.state.step)
+        except Exception as second:
+            LOGGER.warning("checkpoint_error could not be saved: %s", second)
+
+
+def _record(step: int, result: ValidationResult, seconds: float, is_best: bool) -> ValidationRecord:
+    groups = {
+        name: {"loss": score.loss, "perplexity": score.perplexity, "bits_per_byte": score.bits_per_byte}
+        for name, score in result.groups.items()
+    }
+    total = result.total
+    return ValidationRecord(step, total.loss, total.perplexity, total.bits_per_byte, groups, seconds, is_best)

@@ -1,0 +1,231 @@
+"""What the engine generates is what the plain model says, whatever the batch, the cache and the padding."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from havoc_core import chat_format
+from havoc_core.errors import CheckpointError, ConfigError, DataError
+from havoc_core.model import place_weights
+from havoc_core.models import havoc
+from havoc_core.tokenizer import Tokenizer
+from havoc_inference.engine import Engine
+from havoc_inference.load import LoadedModel
+from havoc_inference.sampling import GREEDY, SamplingOptions, allowed_ids, stop_ids
+
+PROMPTS = [
+    [0, 300, 301],
+    [0],
+    [0, *range(260, 320)],
+    [0, 512, 513, 514, 515, 516, 517, 518],
+    [0, 3, 400, 401, 6, 5],
+    [0, *range(300, 394)],  # 95 of the 96 tokens of context
+]
+
+
+def greedy_by_hand(loaded: LoadedModel, prompt: list[int], max_new_tokens: int) -> tuple[list[int], str]:
+    """The whole text through the model for every token, without cache, padding or batch."""
+    allowed = allowed_ids(loaded.tokenizer, loaded.config.vocab_size)
+    ids = list(prompt)
+    with torch.no_grad():
+        while len(ids) < min(len(prompt) + max_new_tokens, loaded.config.max_seq_len):
+            logits = loaded.model.logits(loaded.model(torch.tensor([ids]))[0, -1])
+            token = int(logits.masked_fill(~allowed, -math.inf).argmax())
+            if token in stop_ids(loaded.tokenizer):
+                return ids[len(prompt) :], "stop"
+            ids.append(token)
+    return ids[len(prompt) :], "length"
+
+
+def with_likely_end(loaded: LoadedModel, push: float) -> LoadedModel:
+    """The same model, but the end of a text is often the most probable token."""
+    weights = {name: values.clone() for name, values in loaded.model.state_dict().items()}
+    weights["lm_head.weight"][loaded.tokenizer.eos_id] *= push
+    model = havoc.build(loaded.config)
+    place_weights(model, weights, dtype=torch.float32, device=torch.device("cpu"))
+    return replace(loaded, model=model.eval())
+
+
+@pytest.mark.parametrize("prompt", PROMPTS, ids=len)
+def test_the_cache_gives_what_a_full_recompute_gives(engine: Engine, loaded: LoadedModel, prompt: list[int]) -> None:
+    made = engine.generate([prompt], replace(GREEDY, max_new_tokens=40))[0]
+    assert (made.ids, made.finish_reason) == greedy_by_hand(loaded, prompt, 40)
+    assert len(made.ids) >= min(20, 96 - len(prompt))  # so that the comparison compares something
+
+
+def test_a_prompt_gives_the_same_alone_and_in_a_batch(engine: Engine) -> None:
+    options = replace(GREEDY, max_new_tokens=70)
+    together = engine.generate(PROMPTS, options)
+    assert together == [engine.generate([prompt], options)[0] for prompt in PROMPTS]
+    assert sum(len(made.ids) for made in together) > 150  # so that the comparison compares something
+
+
+def test_rows_that_end_at_different_times_do_not_disturb_the_others(loaded: LoadedModel) -> None:
+    """Also where the longest row ends first, and its columns are dropped from the cache."""
+    ending = with_likely_end(loaded, 1.5)
+    prompts = [[0, *range(270, 270 + 7 * n % 80)] for n in range(1, 25)]
+    made = Engine(ending).generate(prompts, replace(GREEDY, max_new_tokens=90))
+    assert [(one.ids, one.finish_reason) for one in made] == [greedy_by_hand(ending, prompt, 90) for prompt in prompts]
+    assert {one.finish_reason for one in made} == {"stop", "length"}
+    assert len({len(one.ids) for one in made}) > 5
+
+
+@pytest.mark.parametrize(("batch", "step"), [(1, 1), (100, 5), (250, 64), (10_000, 3)])
+def test_the_size_of_batches_changes_no_token(engine: Engine, loaded: LoadedModel, batch: int, step: int) -> None:
+    small = Engine(loaded, max_batch_tokens=batch, max_step_tokens=step)
+    options = replace(GREEDY, max_new_tokens=20)
+    assert small.generate(PROMPTS, options) == engine.generate(PROMPTS, options)
+    for got, wanted in zip(small.token_log_probs(PROMPTS), engine.token_log_probs(PROMPTS), strict=True):
+        # Other shapes, another order of float32 sums: a few units in the last place of logits around 10.
+        assert got == pytest.approx(wanted, abs=1e-4)
+
+
+def test_the_same_seed_repeats_and_another_does_not(engine: Engine) -> None:
+    options = SamplingOptions(temperature=1.0, top_k=None, top_p=None, seed=3, max_new_tokens=30)
+    assert engine.generate(PROMPTS, options) == engine.generate(PROMPTS, options)
+    assert engine.generate(PROMPTS, options) != engine.generate(PROMPTS, replace(options, seed=4))
+
+
+def test_equal_prompts_of_one_call_draw_differently(engine: Engine) -> None:
+    first, second = engine.generate([[0, 300]] * 2, SamplingOptions(temperature=1.0, max_new_tokens=30))
+    assert first.ids != second.ids
+
+
+def test_what_a_prompt_samples_does_not_depend_on_its_neighbours(engine: Engine) -> None:
+    options = SamplingOptions(temperature=1.0, seed=9, max_new_tokens=25)
+    assert engine.generate(PROMPTS, options)[0] == engine.generate([PROMPTS[0]], options)[0]
+
+
+def test_no_special_or_unused_id_is_ever_generated(engine: Engine, tokenizer: Tokenizer) -> None:
+    hot = SamplingOptions(temperature=50.0, top_k=None, top_p=None, max_new_tokens=90)
+    made = engine.generate([[0]] * 30, hot)
+    assert all(256 <= token < tokenizer.vocab_size for one in made for token in one.ids)
+    assert any(one.finish_reason == "stop" for one in made)
+
+
+def test_a_repetition_penalty_avoids_what_was_said(engine: Engine) -> None:
+    options = replace(GREEDY, max_new_tokens=60, repetition_penalty=1e6)
+    prompt = engine.generate([[0]], replace(GREEDY, max_new_tokens=20))[0].ids
+    made = engine.generate([[0, *prompt]], options)[0].ids
+    assert len(set(made)) == len(made)
+    assert not set(made) & set(prompt)
+
+
+def test_an_answer_is_the_greedy_continuation_of_the_dialog(engine: Engine, tokenizer: Tokenizer) -> None:
+    dialogs = [[("user", "What is a mean?")], [("system", "Be brief."), ("user", "Σ?")]]
+    prompts = [chat_format.prompt(tokenizer, dialog) for dialog in dialogs]
+    made = engine.generate(prompts, replace(GREEDY, max_new_tokens=15))
+    assert engine.answer(dialogs, max_new_tokens=15) == [one.text for one in made]
+
+
+def test_text_is_continued_after_a_beginning_of_text(engine: Engine, tokenizer: Tokenizer) -> None:
+    made = engine.generate([[tokenizer.bos_id, *tokenizer.encode("The mean")]], replace(GREEDY, max_new_tokens=15))
+    assert engine.generate_text(["The mean"], max_new_tokens=15) == [made[0].text]
+
+
+def test_log_probs_are_those_of_the_plain_model(engine: Engine, loaded: LoadedModel) -> None:
+    rows = [*PROMPTS, [], [0, *range(300, 396)]]  # the last has max_seq_len + 1 ids
+    got = engine.token_log_probs(rows)
+    assert [len(values) for values in got] == [max(0, len(row) - 1) for row in rows]
+    for row, values in zip(rows, got, strict=True):
+        if values:
+            with torch.no_grad():
+                logits = loaded.model.logits(loaded.model(torch.tensor([row[:-1]]))[0])
+            wanted = logits.double().log_softmax(-1)[torch.arange(len(row) - 1), torch.tensor(row[1:])]
+            # float32 sums of logits around 10, against a softmax in float64
+            assert values == pytest.approx(wanted.tolist(), abs=1e-4)
+
+
+def test_a_row_without_a_second_token_has_no_log_probs(engine: Engine) -> None:
+    assert engine.token_log_probs([[0], []]) == [[], []]
+    assert engine.token_log_probs([]) == []
+    assert engine.generate([], GREEDY) == []
+
+
+def test_streaming_gives_the_text_of_generate(engine: Engine) -> None:
+    options = SamplingOptions(temperature=3.0, top_k=None, top_p=None, max_new_tokens=80)
+    for seed in range(4):
+        wanted = engine.generate([[0, 300]], replace(options, seed=seed))[0].text
+        assert "".join(engine.stream([0, 300], replace(options, seed=seed))) == wanted
+
+
+def test_a_character_of_several_tokens_is_streamed_whole(loaded: LoadedModel, tokenizer: Tokenizer) -> None:
+    """A model that says the four bytes of a face, one token each, over and over."""
+    single = {piece: i for i, piece in enumerate(tokenizer.token_bytes()) if len(piece) == 1}
+    face = [single[bytes([byte])] for byte in "😀".encode()]
+    engine = Engine(replace(loaded, model=next_token_model(loaded, dict(zip(face, [*face[1:], face[0]], strict=True)))))
+    made = list(engine.stream([0, face[3]], replace(GREEDY, max_new_tokens=10)))
+    assert made == ["😀", "😀", "\N{REPLACEMENT CHARACTER}"]  # the third was cut off after two of its four bytes
+    assert engine.generate([[0, face[3]]], replace(GREEDY, max_new_tokens=10))[0].text == "".join(made)
+
+
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_pieces_of_any_bytes_join_to_the_decoded_text(loaded: LoadedModel, data: st.DataObject) -> None:
+    known = st.integers(256, loaded.tokenizer.vocab_size - 1)
+    ids = data.draw(st.lists(known, min_size=2, max_size=12, unique=True))
+    engine = Engine(replace(loaded, model=next_token_model(loaded, dict(zip(ids, ids[1:], strict=False)))))
+    pieces = list(engine.stream([0, ids[0]], replace(GREEDY, max_new_tokens=len(ids) - 1)))
+    assert "".join(pieces) == loaded.tokenizer.decode(ids[1:])
+    assert all(pieces)
+
+
+def next_token_model(loaded: LoadedModel, follows: dict[int, int]) -> havoc.HavocModel:
+    """The shape of `loaded` with a wider stream: blocks add nothing, token a is followed by token follows[a]."""
+    config = loaded.config.model_copy(update={"d_model": loaded.config.vocab_size})
+    model = havoc.build(config)
+    weights = {name: torch.zeros(p.shape) for name, p in model.named_parameters()}
+    weights["model.norm.weight"] += 1.0
+    weights["model.embed_tokens.weight"] = torch.eye(config.vocab_size)
+    for before, after in follows.items():
+        weights["lm_head.weight"][after, before] = 1.0
+    place_weights(model, weights, dtype=torch.float32, device=torch.device("cpu"))
+    return model.eval()
+
+
+def test_a_prompt_that_fills_the_context_is_refused(engine: Engine) -> None:
+    with pytest.raises(ConfigError, match=r"prompt 2: it has 96 tokens; .*context of 96 has room for 95\. Shorten it"):
+        engine.generate([[0], [300] * 96], GREEDY)
+    with pytest.raises(ConfigError, match=r"row 1: it has 98 tokens.*room for 97\. Shorten it"):
+        engine.token_log_probs([[300] * 98])
+
+
+def test_an_empty_prompt_is_refused_before_anything_is_streamed(engine: Engine) -> None:
+    with pytest.raises(ConfigError, match=r"prompt: it has no tokens\. Begin it with the tokenizer's BOS"):
+        engine.stream([], GREEDY)
+
+
+@pytest.mark.parametrize("wrong", [-1, 640])
+def test_an_id_that_does_not_exist_is_refused(engine: Engine, wrong: int) -> None:
+    with pytest.raises(ConfigError, match=rf"prompt 1: the id {wrong} does not exist.*640\. Encode the text"):
+        engine.generate([[0, wrong]], GREEDY)
+
+
+def test_a_role_that_does_not_exist_is_refused(engine: Engine) -> None:
+    with pytest.raises(DataError, match=r"messages: the role 'robot' is unknown\. Use system, user, assistant"):
+        engine.answer([[("robot", "hello")]], max_new_tokens=5)
+
+
+@pytest.mark.parametrize("options", [GREEDY, SamplingOptions(), SamplingOptions(top_k=None, top_p=None)])
+def test_a_model_without_finite_numbers_is_named(loaded: LoadedModel, options: SamplingOptions) -> None:
+    weights = {name: values.clone() for name, values in loaded.model.state_dict().items()}
+    weights["model.layers.0.mlp.down_proj.weight"][0, 0] = math.nan
+    model = havoc.build(loaded.config)
+    place_weights(model, weights, dtype=torch.float32, device=torch.device("cpu"))
+    with pytest.raises(
+        CheckpointError, match=r"model: its logits are not finite numbers\. .* use an earlier checkpoint"
+    ):
+        Engine(replace(loaded, model=model)).generate([[0]], options)
+
+
+def test_bfloat16_weights_generate_too(loaded: LoadedModel) -> None:
+    model = havoc.build(loaded.config)
+    place_weights(model, loaded.model.state_dict(), dtype=torch.bfloat16, device=torch.device("cpu"))
+    made = Engine(replace(loaded, model=model)).generate(PROMPTS, replace(GREEDY, max_new_tokens=5))
+    assert [len(one.ids) for one in made] == [5, 5, 5, 5, 5, 1]
