@@ -9,16 +9,33 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
-Positive = Annotated[int, Field(ge=1)]
+
+def _no_truth_value(value: Any) -> Any:
+    """Pydantic takes true for 1: `batch_size: yes` would be a batch of one."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("int_type", "a whole number")
+    return value
+
+
+def _on_or_off(value: Any) -> Any:
+    """YAML 1.1 reads a bare on or off as true or false."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+Whole = Annotated[int, BeforeValidator(_no_truth_value)]
+Positive = Annotated[Whole, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Section(BaseModel):
     """A frozen group of settings; a key that is not listed is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 class AttentionConfig(Section):
@@ -30,7 +47,7 @@ class AttentionConfig(Section):
     """Width of one head; null: d_model / num_heads."""
     num_kv_heads: Positive = 8
     """Key and value heads; each serves num_heads / num_kv_heads query heads."""
-    rotary_dim: Annotated[int, Field(ge=2)] | None = None
+    rotary_dim: Annotated[Whole, Field(ge=2)] | None = None
     """How many of a head's channels are rotated by position; null: all. Fewer cannot be exported."""
     rope_theta: Annotated[float, Field(gt=1.0)] = 10000.0
     """Base of the rotary frequencies. Longer contexts want a larger one."""
@@ -84,7 +101,7 @@ class ModelConfig(Section):
 
     size: Literal["havoc_7b", "1b", "300m", "100m", "30m", "nano"] = "havoc_7b"
     """Named shape that fills in every field of the shape that is not given."""
-    vocab_size: Annotated[int, Field(ge=512)] = 65536
+    vocab_size: Annotated[Whole, Field(ge=512)] = 65536
     """Rows of the embedding: 256 special ids, 256 bytes, the rest merges."""
     d_model: Positive = 4096
     """Width of the residual stream."""
@@ -110,14 +127,15 @@ class ModelConfig(Section):
     def _fill_in_the_named_size(cls, values: Any) -> Any:
         if isinstance(values, str):
             values = {"size": values}
-        if not isinstance(values, dict) or values.get("size", "havoc_7b") not in MODEL_SIZES:
+        size = values.get("size", "havoc_7b") if isinstance(values, dict) else None
+        if not isinstance(size, str) or size not in MODEL_SIZES:
             return values
         filled: dict[str, Any] = dict(values)
-        for key, of_size in MODEL_SIZES[values.get("size", "havoc_7b")].items():
+        for key, of_size in MODEL_SIZES[size].items():
             given = values.get(key)
             if isinstance(of_size, dict) and (given is None or isinstance(given, dict)):
                 merged = {**of_size, **(given or {})}
-                if key == "attention" and given and "head_dim" not in given and ("num_heads" in given or "d_model" in values):
+                if key == "attention" and given and "num_heads" in given and "head_dim" not in given:
                     merged["head_dim"] = None  # the named width belongs to the named number of heads
                 filled[key] = merged
             elif given is None:
@@ -164,7 +182,7 @@ class DataMixtureConfig(Section):
     """Share from general text."""
     dialog_ratio: Fraction = 0.1
     """Share from dialog."""
-    max_sequence_length: Annotated[int, Field(ge=8)] = 2048
+    max_sequence_length: Annotated[Whole, Field(ge=8)] = 2048
     """Tokens in a row of a batch."""
     data_dir: str = "data"
     """Folder of the text: one sub-folder per source."""
@@ -207,9 +225,9 @@ class TokenizerConfig(Section):
     """Byte-level BPE trained on your text; SentencePiece, trained or loaded; or an existing tokenizer.json."""
     path: str | None = None
     """An existing tokenizer.json or SentencePiece .model to use instead of training one."""
-    vocab_size: Annotated[int, Field(ge=512)] | None = None
+    vocab_size: Annotated[Whole, Field(ge=512)] | None = None
     """Ids to train; null: the model's vocab_size."""
-    sample_bytes: Annotated[int, Field(ge=1024, le=10_000_000_000)] = 200_000_000
+    sample_bytes: Annotated[Whole, Field(ge=1024, le=10_000_000_000)] = 200_000_000
     """Text to train on at most, taken in the shares of the mixture. Trainers overflow far above 10 GB."""
 
 
@@ -225,7 +243,7 @@ class TrackingConfig(Section):
 class EvaluationConfig(Section):
     """What `havoc run` measures when training has ended."""
 
-    exam_problems: Annotated[int, Field(ge=0)] = 200
+    exam_problems: Annotated[Whole, Field(ge=0)] = 200
     """Verified problems in the exam; none of their statements occurs in the training text."""
     sample_prompts: list[str] = ["The mean of a sample is", "def ", "What is the derivative of"]
     """Beginnings for the model to continue, shown in the report."""
@@ -238,7 +256,7 @@ class TrainingConfig(Section):
 
     run_dir: str = "."
     """Base of every folder below that is not absolute; one run at a time."""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
+    seed: Annotated[Whole, Field(ge=0, lt=2**31)] = 42
     """For Python, numpy, torch, the weights and the order of the text."""
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     """auto: cuda if there is one, else mps, else cpu."""
@@ -276,7 +294,7 @@ class TrainingConfig(Section):
     """Added to the root of the mean square."""
     max_grad_norm: Annotated[float, Field(ge=0.0)] = 1.0
     """Global gradient norm above which gradients are scaled down; 0: never."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 2000
+    warmup_steps: Annotated[Whole, Field(ge=0)] = 2000
     """Updates from near zero to the peak; cut to a tenth of the run if it is longer than the run."""
     lr_scheduler_type: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
     """Way down from the peak. wsd: stay at the peak, then go down linearly in the last decay_fraction."""
@@ -289,7 +307,7 @@ class TrainingConfig(Section):
     """Weights and activations in amp_dtype, master weights in float32. auto: where the device is faster that way."""
     amp_dtype: Literal["bfloat16", "float16"] = "bfloat16"
     """bfloat16 needs no loss scaling; float16 is for GPUs without it."""
-    compile: Literal["auto", "on", "off"] = "auto"
+    compile: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = "auto"
     """torch.compile of each block. auto: on a GPU, and on a CPU with a C++ compiler when the run is long enough to repay it."""
 
     checkpoint_dir: str = "checkpoints"

@@ -93,6 +93,8 @@ def parse_yaml(text: str, *, where: str) -> Any:
         ) from None
     except yaml.YAMLError as error:
         raise ConfigError(where, f"this is no YAML: {error}.", "Save it as plain UTF-8 text.") from None
+    except ValueError as error:  # a date of month 13 and the like
+        raise ConfigError(where, f"a value cannot be read: {error}.", "Put quotes around it if it is text.") from None
 
 
 def resolve(file_values: Mapping[str, Any], flag_values: Mapping[str, Any], *, file_name: str = "the file") -> ResolvedConfig:
@@ -101,6 +103,7 @@ def resolve(file_values: Mapping[str, Any], flag_values: Mapping[str, Any], *, f
     Raises:
         ConfigError: names every setting that is wrong.
     """
+    file_values, flag_values = _model_in_full(file_values), _model_in_full(flag_values)
     merged = merge(file_values, flag_values)
     try:
         config = TrainingConfig.model_validate(merged)
@@ -114,14 +117,17 @@ def resolve(file_values: Mapping[str, Any], flag_values: Mapping[str, Any], *, f
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings merged key by key; `above` wins. A string for the model (its size) counts as {size: it}."""
+    """Nested mappings merged key by key; `above` wins."""
     out = dict(below)
     for key, value in above.items():
         old = out.get(key)
-        if key == "model" and isinstance(old, str):
-            old = {"size": old}
         out[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return out
+
+
+def _model_in_full(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`model: nano` is short for `model: {size: nano}`."""
+    return {key: {"size": value} if key == "model" and isinstance(value, str) else value for key, value in values.items()}
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

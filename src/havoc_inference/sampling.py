@@ -154,8 +154,9 @@ def sample(logits: Tensor, options: SamplingOptions, generators: Sequence[torch.
     # The largest becomes 0 before the division: at a temperature of 1e-30 it would overflow.
     probs = ((values - values[:, :1]) / max(options.temperature, 1e-30)).softmax(-1)
     if options.top_p is not None and options.top_p < 1.0:
-        # The token that crosses the bound is kept, so the first one always is.
-        probs = probs * (probs.cumsum(-1) - probs < options.top_p)
+        kept = probs.cumsum(-1) - probs < options.top_p  # the token that crosses the bound is kept
+        kept[:, 0] = True  # also where top_p is 0 in float32
+        probs = probs * kept
     if options.min_p is not None:
         probs = probs * (probs >= options.min_p * probs[:, :1])
     cdf = probs.cumsum(-1)

@@ -65,7 +65,7 @@ def build_trainer(config: TrainingConfig, *, saved: SavedRun | None = None, fine
     machine = choose_machine(config, continued)
     _refuse_to_overwrite(config, continued)
     data = _prepare(config, continued, machine.world)
-    loader = _loader(config, data)
+    loader = make_loader(config, data)
     if continued is not None:
         _announce_changes(config, continued)
     kept_rows = continued.resolved["rows_per_step"] if continued is not None else None
@@ -86,6 +86,7 @@ def build_trainer(config: TrainingConfig, *, saved: SavedRun | None = None, fine
         state = restore(continued, optimizer)
     resolved = {
         "rows_per_step": plan.rows_per_step,
+        "total_steps": plan.total_steps,
         "threads": machine.threads,
         "precision": machine.precision.name,
         "compile": compile_blocks,
@@ -191,7 +192,8 @@ def _prepare(config: TrainingConfig, continued: SavedRun | None, world: World) -
     return prepare(config)
 
 
-def _loader(config: TrainingConfig, data: PreparedData) -> Loader:
+def make_loader(config: TrainingConfig, data: PreparedData) -> Loader:
+    """The loader of a run."""
     mixture = MixturePlan(
         ratios=data.store.manifest["ratios"],
         weights=config.data.weights,

@@ -87,7 +87,7 @@ def test_missing_groups_are_an_error_where_the_settings_say_so(tmp_path: Path) -
 def test_text_for_a_group_of_share_0_alone_is_an_error(tmp_path: Path) -> None:
     put(tmp_path, "data/general/a.txt")
     with pytest.raises(
-        DataError, match="data: there is text for general only, whose ratio is 0. Raise data.general_ratio"
+        DataError, match=r"data: there is text for general only, whose ratio is 0. Raise data.general_ratio"
     ):
         plan(tmp_path, domain_ratio=0.9, general_ratio=0, dialog_ratio=0.1)
 

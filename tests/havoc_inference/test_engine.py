@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -170,7 +171,7 @@ def test_a_character_of_several_tokens_is_streamed_whole(loaded: LoadedModel, to
 def test_pieces_of_any_bytes_join_to_the_decoded_text(loaded: LoadedModel, data: st.DataObject) -> None:
     known = st.integers(256, loaded.tokenizer.vocab_size - 1)
     ids = data.draw(st.lists(known, min_size=2, max_size=12, unique=True))
-    engine = Engine(replace(loaded, model=next_token_model(loaded, dict(zip(ids, ids[1:], strict=False)))))
+    engine = Engine(replace(loaded, model=next_token_model(loaded, dict(pairwise(ids)))))
     pieces = list(engine.stream([0, ids[0]], replace(GREEDY, max_new_tokens=len(ids) - 1)))
     assert "".join(pieces) == loaded.tokenizer.decode(ids[1:])
     assert all(pieces)

@@ -144,6 +144,11 @@ class Loader:
         shares = {group: _token_shares(members, plan.weights) for group, members in by_group.items()}
         fill = {group: 1.0 / sum(shares[group][s.name] / _mean_labels(s) for s in by_group[group]) for group in groups}
         self._groups = ExactSchedule({group: share / fill[group] for group, share in groups.items()})
+        self._planned = {
+            name: share * inner / sum(groups.values())
+            for group, share in groups.items()
+            for name, inner in shares[group].items()
+        }
         self._inside = {
             group: ExactSchedule({s.name: shares[group][s.name] / _mean_labels(s) for s in members})
             for group, members in by_group.items()
@@ -156,18 +161,21 @@ class Loader:
 
     def rows(self, slots: range) -> list[Row]:
         """The rows of these slots, in order."""
-        numbers = np.arange(slots.start, slots.stop, slots.step, dtype=np.int64)
-        out: list[Row | None] = [None] * len(numbers)
-        which, ordinals = self._groups.locate(numbers)
-        for number, group in enumerate(self._groups.names):
-            here = np.flatnonzero(which == number)
-            inner, inner_ordinals = self._inside[group].locate(ordinals[here])
-            for inner_number, name in enumerate(self._inside[group].names):
-                mine = inner == inner_number
-                for index, row in zip(here[mine], self._rows_of(name, inner_ordinals[mine]), strict=True):
-                    epoch, position, (inputs, labels, lengths) = row
-                    out[index] = Row(int(numbers[index]), name, epoch, position, inputs, labels, lengths)
+        out: list[Row | None] = [None] * len(slots)
+        for indices, name, epochs, positions in self._places(slots):
+            source = self.sources[name]
+            for index, epoch, position in zip(indices.tolist(), epochs.tolist(), positions.tolist(), strict=True):
+                out[index] = Row(slots[index], name, epoch, position, *source.row(position))
         return [row for row in out if row is not None]
+
+    def labels_by_source(self, slots: range) -> dict[str, int]:
+        """Source -> tokens learnt from in these slots; counted from the plan, without reading a token."""
+        out = dict.fromkeys(self.sources, 0)
+        for _, name, _, positions in self._places(slots):
+            plan = self.sources[name].plan
+            in_row = np.add.reduceat(plan.num_pairs, plan.row_starts[:-1])
+            out[name] += int(in_row[positions].sum())
+        return out
 
     def micro_batches(
         self, first_slot: int, *, rows_per_step: int, micro_batch_size: int, rank: int = 0, world_size: int = 1
@@ -196,6 +204,10 @@ class Loader:
             out[group] = [Batch.of_rows(rows[i : i + micro_batch_size]) for i in range(0, wanted, micro_batch_size)]
         return out
 
+    def planned_shares(self) -> dict[str, float]:
+        """Source -> share of the learnt tokens that the mixture gives it; 0 for a source of a group without a share."""
+        return {name: self._planned.get(name, 0.0) for name in self.sources}
+
     def epochs_after(self, num_slots: int) -> dict[str, float]:
         """Source -> how many times its text will have been seen after `num_slots` slots."""
         out = {}
@@ -206,18 +218,25 @@ class Loader:
                 out[name] = seen / self.sources[name].plan.num_rows
         return out
 
-    def _rows_of(
-        self, name: str, ordinals: np.ndarray
-    ) -> Iterator[tuple[int, int, tuple[np.ndarray, np.ndarray, tuple[int, ...]]]]:
-        source = self.sources[name]
-        epochs, places = np.divmod(ordinals, source.plan.num_rows)
+    def _places(self, slots: range) -> Iterator[tuple[np.ndarray, str, np.ndarray, np.ndarray]]:
+        """For each source: which of the slots are its own (indices into `slots`), their epochs and row numbers."""
+        numbers = np.arange(slots.start, slots.stop, slots.step, dtype=np.int64)
+        which, ordinals = self._groups.locate(numbers)
+        for number, group in enumerate(self._groups.names):
+            here = np.flatnonzero(which == number)
+            inner, inner_ordinals = self._inside[group].locate(ordinals[here])
+            for inner_number, name in enumerate(self._inside[group].names):
+                mine = inner == inner_number
+                epochs, places = np.divmod(inner_ordinals[mine], self.sources[name].plan.num_rows)
+                yield here[mine], name, epochs, self._shuffled(name, epochs, places)
+
+    def _shuffled(self, name: str, epochs: np.ndarray, places: np.ndarray) -> np.ndarray:
         positions = np.empty_like(places)
         for epoch in np.unique(epochs).tolist():
             here = epochs == epoch
             key = f"{self.seed}/{self.store.id}/{name}/{epoch}".encode()  # a new order in every epoch
-            positions[here] = permute(places[here], source.plan.num_rows, key)
-        for epoch, position in zip(epochs.tolist(), positions.tolist(), strict=True):
-            yield epoch, position, source.row(position)
+            positions[here] = permute(places[here], self.sources[name].plan.num_rows, key)
+        return positions
 
     def _packed(self, sources: Mapping[str, StoredSource]) -> dict[str, PackedSource]:
         return {

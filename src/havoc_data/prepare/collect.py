@@ -28,6 +28,7 @@ VERSION = 1
 MIN_HELD_OUT_BYTES = 32 * 1024
 """Less text than this says too little about a group."""
 _EXAMPLES = 20
+_SIZE_OF = {"kept": "kept_bytes", "duplicates": "duplicate_bytes", "rejected": "rejected_bytes"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -95,7 +96,7 @@ def collect(data: DataMixtureConfig, *, base: Path, folder: Path) -> Corpus:
     """
     plan = discover(data, base)
     key = _inputs_key(data, plan)
-    existing = _open(folder)
+    existing = open_corpus(folder)
     if existing is not None and existing.key == key:
         return existing
     beside = folder.with_name(f".{folder.name}.writing")
@@ -115,7 +116,7 @@ def collect(data: DataMixtureConfig, *, base: Path, folder: Path) -> Corpus:
     }
     (beside / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
     replace_folder(beside, folder)
-    corpus = _open(folder)
+    corpus = open_corpus(folder)
     assert corpus is not None, "a corpus that was just written can be opened"
     return corpus
 
@@ -131,7 +132,8 @@ def _inputs_key(data: DataMixtureConfig, plan: SourcePlan) -> str:
     return hashlib.blake2b(json.dumps([settings, inputs], sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def _open(folder: Path) -> Corpus | None:
+def open_corpus(folder: Path) -> Corpus | None:
+    """A corpus that `collect` wrote, whatever it was collected from; None if there is none, or it is not whole."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -171,7 +173,8 @@ def _write_documents(plan: SourcePlan, folder: Path) -> tuple[list[SourceLedger]
                 item = _without_surrogates(raw)
                 fate, size = _fate(item, seen)
                 counts[fate] = counts.get(fate, 0) + 1
-                counts[fate + "_bytes"] = counts.get(fate + "_bytes", 0) + size
+                size_name = _SIZE_OF[fate]
+                counts[size_name] = counts.get(size_name, 0) + size
                 if isinstance(item, Rejected):
                     examples.append(f"{item.origin}: {item.reason}")
                 elif fate == "kept":

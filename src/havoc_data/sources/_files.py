@@ -13,7 +13,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from havoc_core.errors import ConfigError, DataError
@@ -204,18 +204,18 @@ def _printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace").replace(os.sep, "/")
 
 
-@dataclass
 class _Walk:
     """One walk through one folder. First what is really there, then the links, so that each file keeps its own name."""
 
-    root: Path
-    suffixes: tuple[str, ...]
-    exclude: Patterns
-    files: list[tuple[str, Path]] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-    others: list[tuple[str, int]] = field(default_factory=list)
-    _links: list[tuple[str, Path]] = field(default_factory=list)
-    _seen: set[Path] = field(default_factory=set)
+    def __init__(self, root: Path, suffixes: tuple[str, ...], exclude: Patterns) -> None:
+        self.root = root
+        self.suffixes = suffixes
+        self.exclude = exclude
+        self.files: list[tuple[str, Path]] = []
+        self.rejected: list[Rejected] = []
+        self.others: list[tuple[str, int]] = []
+        self._links: list[tuple[str, Path]] = []
+        self._seen: set[Path] = set()
 
     def run(self) -> None:
         """Walk; what was found lies in files, rejected and others."""

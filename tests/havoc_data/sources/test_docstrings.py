@@ -115,7 +115,8 @@ def test_two_modules_of_nothing_but_texts_are_read_whole() -> None:
 
 
 def test_lines_that_a_package_fills_in_when_it_is_imported_are_left_out() -> None:
-    source = f'class norm_gen(rv):\n    """A normal variable. {LONG}\n\n    %(before_notes)s\n\n    ${{LIKE}}\n    50 %(sure)s.\n    """\n'
+    docstring = f"A normal variable. {LONG}\n\n    %(before_notes)s\n\n    ${{LIKE}}\n    50 %(sure)s.\n    "
+    source = f'class norm_gen(rv):\n    """{docstring}"""\n'
     (document,) = read_module(source.encode(), "m").documents
     assert document.endswith(f"A normal variable. {LONG}\n\n\n50 %(sure)s.")
 
@@ -127,11 +128,11 @@ def test_what_is_too_little_for_a_document_is_counted() -> None:
 
 
 def test_long_modules_are_several_documents_and_no_part_is_torn() -> None:
-    source = "".join(f'def f{n}():\n    """Number {n}. {LONG}"""\n\n' for n in range(600))
+    source = "".join(f'def f{n}():\n    """Number {n}. {LONG}"""\n\n' for n in range(700))
     documents = read_module(source.encode(), "m").documents
     assert len(documents) == 4
     assert all(document.startswith("m.f") and len(document) <= 64 * 1024 for document in documents)
-    assert sum(document.count("Number ") for document in documents) == 600
+    assert sum(document.count("Number ") for document in documents) == 700
 
 
 def test_a_single_text_of_300_kb_is_cut_like_a_file() -> None:

@@ -43,7 +43,7 @@ def test_another_seed_gives_other_words_and_another_fingerprint() -> None:
 
 def test_random_words_come_from_nowhere() -> None:
     with pytest.raises(
-        ConfigError, match="data.sources.path: 'x' is given, but .*'dummy' reads no files. Leave path out"
+        ConfigError, match=r"data.sources.path: 'x' is given, but .*'dummy' reads no files. Leave path out"
     ):
         build("x", Options())
     with pytest.raises(ValidationError):

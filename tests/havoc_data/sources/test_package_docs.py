@@ -58,7 +58,7 @@ def test_tests_and_what_belongs_to_others_are_left_out(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
-    files = {"good.py": f'"""{LONG}"""', "small.py": '"""Short."""', "wrong.py": '"""x"""\ndef ('}
+    files = {"good.py": f'"""{LONG}"""', "small.py": '"""Short."""', "wrong.py": '"""x"""\nx = = 1'}
     package = package_in(tmp_path, files)
     (tmp_path / "gone.py").symlink_to(tmp_path / "nowhere.py")
     missing = Package("absent.part", "", None, ())
@@ -68,9 +68,7 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
         Rejected("absent.part", "the package is not installed: pip install absent"),
         Rejected("shapes.gone", "its file cannot be read (No such file or directory)"),
         Rejected("shapes.small", "documentation of less than 200 bytes", len("shapes.small\n\nShort.")),
-        Rejected(
-            "shapes.wrong", "its file is no Python of this version ('(' was never closed (<unknown>, line 2))", 13
-        ),
+        Rejected("shapes.wrong", "its file is no Python of this version (invalid syntax (<unknown>, line 2))", 15),
     ]
 
 
@@ -99,8 +97,8 @@ def test_a_missing_package_among_others_is_named_and_does_no_harm() -> None:
 
 
 def test_a_part_may_be_a_single_module() -> None:
-    documents, _ = split(build(None, Options(packages=("scipy.signal._wavelets", "typing_extensions"))))
-    assert {document.origin for document in documents} == {"scipy.signal._wavelets", "typing_extensions"}
+    documents, _ = split(build(None, Options(packages=("scipy.signal._waveforms", "typing_extensions"))))
+    assert {document.origin for document in documents} == {"scipy.signal._waveforms", "typing_extensions"}
 
 
 def test_a_source_says_which_packages_it_reads_and_takes_no_path() -> None:
@@ -121,9 +119,9 @@ def test_reading_imports_nothing_of_the_packages() -> None:
     program = (
         "import sys\n"
         "from havoc_data.sources.package_docs import Options, build\n"
-        "source = build(None, Options(packages=('sympy.sets', 'scipy.fft', 'statsmodels.duration', 'numpy.fft', 'pint')))\n"
+        "source = build(None, Options(packages=('sympy.sets', 'scipy.fft', 'statsmodels.duration', 'pint')))\n"
         "print(len(list(source.documents())), source.fingerprint())\n"
-        "print(sorted({'sympy', 'scipy', 'statsmodels', 'numpy', 'pint', 'torch'} & set(sys.modules)))\n"
+        "print(sorted({'sympy', 'scipy', 'statsmodels', 'pint', 'torch'} & set(sys.modules)))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

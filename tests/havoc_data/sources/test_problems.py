@@ -53,7 +53,7 @@ def test_a_family_named_twice_is_an_error() -> None:
 
 def test_problems_are_made_and_not_read() -> None:
     with pytest.raises(
-        ConfigError, match="data.sources.path: 'x' is given, but .*'problems' reads no files. Leave path"
+        ConfigError, match=r"data.sources.path: 'x' is given, but .*'problems' reads no files. Leave path"
     ):
         build("x", Options())
     with pytest.raises(ValidationError):

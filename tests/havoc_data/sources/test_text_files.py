@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import codecs
+import itertools
 import os
 import random
 import time
@@ -161,7 +162,7 @@ def test_a_long_file_becomes_sections_that_know_their_bytes(tmp_path: Path) -> N
     assert [document.ordinal for document in documents] == list(range(10))
     assert documents[0].start == 0
     assert documents[-1].end == len(data)
-    assert all(a.end == b.start for a, b in zip(documents, documents[1:], strict=False))
+    assert all(a.end == b.start for a, b in itertools.pairwise(documents))
     assert all(data[d.start : d.end].decode().replace("\r\n", "\n") == d.text for d in documents)
 
 
@@ -183,10 +184,11 @@ def test_a_file_that_vanished_after_the_listing_is_named(tmp_path: Path) -> None
     assert list(source.documents())[1] == Rejected("b.txt", "it cannot be read (No such file or directory)")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the administrator can read everything")
 def test_a_file_without_the_right_to_read_it_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("Closed.", encoding="utf-8")
     (tmp_path / "a.txt").chmod(0)
+    if os.access(tmp_path / "a.txt", os.R_OK):
+        pytest.skip("this user can read everything")
     (tmp_path / "b.txt").write_text("Open.", encoding="utf-8")
     assert read(tmp_path)[1] == [Rejected("a.txt", "it cannot be read (Permission denied)")]
 
@@ -218,7 +220,7 @@ def test_a_folder_whose_files_all_fail_is_an_error_that_says_why(tmp_path: Path)
 
 
 def test_without_a_path_there_is_nothing_to_read() -> None:
-    with pytest.raises(ConfigError, match="data.sources.path: a source of kind 'text_files' has no path. Give it"):
+    with pytest.raises(ConfigError, match=r"data.sources.path: a source of kind 'text_files' has no path. Give it"):
         build(None, Options())
 
 
@@ -236,4 +238,4 @@ def test_options_are_frozen_and_know_no_other_key() -> None:
     with pytest.raises(ValidationError):
         Options.model_validate({"patern": "x"})
     with pytest.raises(ValidationError):
-        Options().exclude = ("x",)  # type: ignore[misc]
+        Options().exclude = ("x",)

@@ -1,0 +1,82 @@
+"""`havoc generate`: continue a text."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from havoc_cli.flags import parse
+
+if TYPE_CHECKING:
+    from havoc_inference.engine import Engine
+    from havoc_inference.sampling import SamplingOptions
+
+
+@dataclass(frozen=True)
+class SamplingFlags:
+    """How the next token is chosen, and where it is computed."""
+
+    checkpoint: Annotated[str, tyro.conf.Positional] = "."
+    """A checkpoint, or the folder of a run: its newest checkpoint."""
+    max_new_tokens: int = 200
+    """Tokens to write at most."""
+    temperature: float = 0.8
+    """0: always the most probable token."""
+    top_k: int | None = 50
+    """Only the k most probable tokens; None: all."""
+    top_p: float | None = 0.95
+    """Only the smallest set of tokens that holds this probability; None: all."""
+    seed: int = 0
+    """The same seed gives the same text."""
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    """Where to compute."""
+
+    def options(self) -> SamplingOptions:
+        """These flags, checked."""
+        from havoc_inference.sampling import SamplingOptions
+
+        return SamplingOptions(
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            seed=self.seed,
+            max_new_tokens=self.max_new_tokens,
+        )
+
+
+@dataclass(frozen=True)
+class GenerateFlags(SamplingFlags):
+    """Flags of `havoc generate`."""
+
+    prompt: str = ""
+    """The beginning of the text; empty: whatever begins a document."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Write a continuation to the terminal, token by token."""
+    flags = parse(GenerateFlags, argv, prog="havoc generate", description="Continue a text.")
+    engine, options = open_engine(flags), flags.options()
+    sys.stdout.write(flags.prompt)
+    for piece in engine.stream(engine.encode_prompt(flags.prompt), options):
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+    return 0
+
+
+def open_engine(flags: SamplingFlags) -> Engine:
+    """Load the checkpoint that the flags mean; says so if it learnt from random words."""
+    from havoc_core.device import choose_device
+    from havoc_inference.engine import Engine
+    from havoc_inference.load import load_checkpoint
+
+    flags.options()  # a wrong number is said before gigabytes are read
+    loaded = load_checkpoint(Path(flags.checkpoint), device=choose_device(flags.device))
+    if loaded.dummy_data:
+        print("DUMMY DATA: this model learnt from random words.", file=sys.stderr)
+    return Engine(loaded)

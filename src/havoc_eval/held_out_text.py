@@ -1,0 +1,82 @@
+"""Held-out documents on disk: `store/validation/<group>.jsonl.zst`, one JSON object a line.
+
+{"id": "...", "source": "...", "text": "..."}
+{"id": "...", "source": "...", "messages": [["user", "..."], ["assistant", "..."]]}
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from havoc_core.errors import DataError
+
+_REMEDY = "Build it again: havoc data build."
+
+
+@dataclass(frozen=True)
+class HeldOutDocument:
+    """A text, or the messages of a dialog, that the model has not seen."""
+
+    id: str
+    source: str
+    text: str = ""
+    messages: tuple[tuple[str, str], ...] = ()
+    """(role, content) pairs; a document has these or a text."""
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """The texts in it: what is predicted and whose bytes are counted."""
+        return tuple(content for _, content in self.messages) or (self.text,)
+
+    @property
+    def num_bytes(self) -> int:
+        """UTF-8 bytes of the contents."""
+        return sum(len(content.encode()) for content in self.contents)
+
+
+def read_held_out(path: Path) -> Iterator[HeldOutDocument]:
+    """The documents of a file, one after another; those without any text are left out.
+
+    Raises:
+        DataError: the file is missing or damaged, or a line is no document; names the line.
+    """
+    try:
+        with path.open("rb") as file:
+            unpacked = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+            for number, line in enumerate(io.TextIOWrapper(unpacked, encoding="utf-8", newline="\n"), start=1):
+                document = _document(line, where=f"{path}:{number}")
+                if document.num_bytes:
+                    yield document
+    except OSError as error:
+        raise DataError(str(path), f"cannot be read ({error.strerror or error}).", _REMEDY) from None
+    except (zstandard.ZstdError, UnicodeDecodeError) as error:
+        raise DataError(str(path), f"is damaged ({error}).", _REMEDY) from None
+
+
+def _document(line: str, *, where: str) -> HeldOutDocument:
+    try:
+        values = json.loads(line)
+        messages = tuple((_text(role), _text(content)) for role, content in values.get("messages", ()))
+        document = HeldOutDocument(
+            id=_text(values["id"]),
+            source=_text(values["source"]),
+            text="" if messages else _text(values["text"]),
+            messages=messages,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(where, f"is no held-out document ({type(error).__name__}: {error}).", _REMEDY) from None
+    return document
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, found {type(value).__name__}")
+    value.encode()  # JSON can hold half a surrogate pair, which is no character
+    return value

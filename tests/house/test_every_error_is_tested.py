@@ -1,0 +1,142 @@
+"""Rule: every HavocError that src/ raises has a test that matches what it says.
+
+A place counts as tested if a string in tests/ shares twelve characters in a row, from the start of a word, with what was
+found or with the remedy, and if no other place says the same. What cannot be told apart by its words (the same
+sentence in two places) needs one test for all.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+
+from havoc_core import errors
+
+LEAST = 12
+"""Characters that a test must quote. Shorter messages are quoted whole."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place where an error is made."""
+
+    where: str
+    fragments: tuple[str, ...]
+    """What it says, as far as it is written down there."""
+
+
+def error_names():
+    def below(kind):
+        return {kind.__name__}.union(*(below(child) for child in kind.__subclasses__()))
+
+    return {name for name in below(errors.HavocError) if name in vars(errors)}
+
+
+def sites(module):
+    """Every place where an error is made with words of its own; where one is only passed on, there are none."""
+    names = error_names()
+    for function in [module.tree, *(n for n in ast.walk(module.tree) if isinstance(n, ast.FunctionDef))]:
+        known = {**assigned(module.tree), **assigned(function)}
+        for call in own_calls(function):
+            if name_of(call.func) in names:
+                arguments = [*call.args[1:], *(k.value for k in call.keywords if k.arg in {"found", "remedy"})]
+                fragments = tuple(text for argument in arguments for text in literals(argument, known))
+                if fragments:
+                    yield Site(f"{module.path}:{call.lineno}", fragments)
+
+
+def own_calls(scope):
+    """Calls in a function, but not in the functions inside it."""
+    for child in ast.iter_child_nodes(scope):
+        if isinstance(child, ast.Call):
+            yield child
+        if not isinstance(child, ast.FunctionDef):
+            yield from own_calls(child)
+
+
+def name_of(function):
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def assigned(scope):
+    """Name -> every expression that is assigned to it, outside functions of its own."""
+    out = {}
+    for node in ast.iter_child_nodes(scope):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            continue
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                if isinstance(target, ast.Name):
+                    out.setdefault(target.id, []).append(node.value)
+        for name, values in assigned(node).items():
+            out.setdefault(name, []).extend(values)
+    return out
+
+
+def literals(expression, known, depth=2):
+    """Texts in an expression and in what its names stand for."""
+    for node in ast.walk(expression):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            text = " ".join(node.value.split()).strip(" .,;:()'\"`")
+            if len(text) >= 6:
+                yield text
+        elif isinstance(node, ast.Name) and depth and node.id in known:
+            for value in known[node.id]:
+                yield from literals(value, known, depth - 1)
+
+
+def quotes(fragment):
+    """The shortest runs of words that count as a quotation of a fragment."""
+    if len(fragment) < LEAST:
+        return {fragment}
+    words = [match.start() for match in re.finditer(r"\S+", fragment)]
+    return {fragment[start : start + LEAST] for start in words if len(fragment) - start >= LEAST}
+
+
+def said_in_tests(root):
+    """Strings in tests, regular expressions unescaped; docstrings say nothing."""
+    texts = []
+    for path in sorted((root / "tests").rglob("test_*.py")):
+        if path.parent.name not in {"house", "docs"}:
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+            texts += [
+                " ".join(re.sub(r"\\(.)", r"\1", node.value).split())
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs
+            ]
+    return "\n".join(texts)
+
+
+def untested(every, said):
+    """Places whose words no test quotes."""
+    everywhere = [quote for site in every for quote in set().union(*map(quotes, site.fragments))]
+    for site in every:
+        mine = set().union(*map(quotes, site.fragments))
+        distinctive = {quote for quote in mine if everywhere.count(quote) == 1} or mine
+        if not any(quote in said for quote in distinctive):
+            yield site
+
+
+def test_every_error_that_is_raised_has_a_test_that_quotes_it(modules, root):
+    every = [site for module in modules.values() for site in sites(module)]
+    assert len(every) > 50, "the places are found"
+    without = [f"{site.where}  {' … '.join(site.fragments)}" for site in untested(every, said_in_tests(root))]
+    assert without == [], "\n" + "\n".join(without)
+
+
+def test_an_error_without_a_test_is_found(parse):
+    text = (
+        "REMEDY = 'Take another one instead.'\n"
+        "def load(x):\n"
+        "    if x: raise DataError(x, f'{x} is not to be found here.', REMEDY)\n"
+        "    found = 'is broken in the middle'\n"
+        "    raise DataError(x, found, REMEDY)\n"
+        "def again(error): raise ConfigError('x', error.found, error.remedy)\n"
+    )
+    every = list(sites(parse(text)))
+    assert [site.where for site in every] == ["havoc_core/example.py:3", "havoc_core/example.py:5"]
+    assert [site.where for site in untested(every, "is not to be found")] == ["havoc_core/example.py:5"]
+    assert [site.where for site in untested(every, "Take another one")] == [site.where for site in every], "both say it"
+    assert list(untested(every, "3 is not to be found here. x is broken in the middle")) == []
