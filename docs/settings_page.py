@@ -1,7 +1,7 @@
 """Writes docs/reference/settings.md from the docstrings of the settings.
 
-    python docs/settings_page.py            writes the page
-    python docs/settings_page.py --check    exit code 1 if the page is not what would be written
+python docs/settings_page.py            writes the page
+python docs/settings_page.py --check    exit code 1 if the page is not what would be written
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ from havoc_core.costs import num_parameters
 PAGE = Path(__file__).resolve().parent / "reference" / "settings.md"
 
 SHELVES = {
-    "havoc_training.optimizers": ("Options of an optimizer", "`optimizer: NAME`, its own settings under `optimizer_options:`."),
+    "havoc_training.optimizers": (
+        "Options of an optimizer",
+        "`optimizer: NAME`, its own settings under `optimizer_options:`.",
+    ),
     "havoc_data.sources": ("Options of a source", "`kind: NAME` in `data.sources`, its own settings under `options:`."),
 }
 """Shelf -> (heading, how a file on it is reached). What cannot be set in a file has no place on the page."""
@@ -36,8 +39,8 @@ HEAD = """\
 <!-- Written by docs/settings_page.py from the docstrings: change those, then run `make docs`. -->
 
 One YAML file is one run. Default < file < command line, and nothing else; every setting is also a flag:
-`--batch-size 2`, `--model.num-layers 8`. `3e-4`, `3.0e-4` and `0.0003` mean the same. A key that is not on this page is an
-error that names the nearest one. `havoc config show` prints every value with its origin.
+`--batch-size 2`, `--model.num-layers 8`. `3e-4`, `3.0e-4` and `0.0003` mean the same. A key that is not on this page is
+an error that names the nearest one. `havoc config show` prints every value with its origin.
 """
 
 KINDS = {bool: "true or false", int: "whole number", float: "number", str: "text", type(None): "null"}
@@ -59,12 +62,13 @@ def _sections(model: type[BaseModel], prefix: str, title: str) -> Iterator[str]:
         section: Any = field.annotation
         yield from _sections(section, f"{prefix}{name}.", f"`{prefix}{name}`")
         if section.model_fields.get("sources"):
-            yield f"## `{prefix}{name}.sources[]`\n\n{_first_line(SourceConfig)}\n\n{_table(SourceConfig.model_fields, '')}"
+            table = _table(SourceConfig.model_fields, "")
+            yield f"## `{prefix}{name}.sources[]`\n\n{_first_line(SourceConfig)}\n\n{table}"
 
 
 def _table(fields: dict[str, FieldInfo], prefix: str) -> str:
     rows = [
-        f"| `{prefix}{name}` | {_kind(field.annotation, field.metadata)} | {_default(field)} | {_cell(field.description or '')} |"
+        f"| `{prefix}{name}` | {_kind(field.annotation, field.metadata)} | {_default(field)} | {_meaning(field)} |"
         for name, field in fields.items()
     ]
     return "\n".join(["| setting | kind | default | meaning |", "| --- | --- | --- | --- |", *rows, ""])
@@ -74,7 +78,9 @@ def _kind(annotation: Any, metadata: list[Any]) -> str:
     """In words, with its bounds."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        inner = [bound for each in arguments[1:] for bound in (each.metadata if isinstance(each, FieldInfo) else [each])]
+        inner = [
+            bound for each in arguments[1:] for bound in (each.metadata if isinstance(each, FieldInfo) else [each])
+        ]
         return _kind(arguments[0], inner)
     if origin is Literal:
         return ", ".join(f"`{choice}`" for choice in arguments)
@@ -86,7 +92,12 @@ def _kind(annotation: Any, metadata: list[Any]) -> str:
         return "mapping" if arguments[1] is Any else f"mapping to {_kind(arguments[1], [])}"
     if _is_section(annotation):
         return "sources"
-    bounds = [f"{sign} {_number(getattr(each, name))}" for each in metadata for name, sign in BOUNDS.items() if hasattr(each, name)]
+    bounds = [
+        f"{sign} {_number(getattr(each, name))}"
+        for each in metadata
+        for name, sign in BOUNDS.items()
+        if hasattr(each, name)
+    ]
     return " ".join([KINDS[annotation], ", ".join(bounds)]).strip()
 
 
@@ -127,8 +138,9 @@ def _shelves() -> Iterator[str]:
         yield f"## {title}\n\n{how}\n"
         for found in pkgutil.iter_modules(importlib.import_module(shelf).__path__):
             if not found.name.startswith("_"):
-                options = importlib.import_module(f"{shelf}.{found.name}").Options
-                yield f"### `{found.name}`\n\n{_table(options.model_fields, '') if options.model_fields else 'No settings.' + chr(10)}"
+                fields = importlib.import_module(f"{shelf}.{found.name}").Options.model_fields
+                yield f"### `{found.name}`\n"
+                yield _table(fields, "") if fields else "No settings.\n"
 
 
 def _is_section(annotation: Any) -> bool:
@@ -139,15 +151,19 @@ def _first_line(model: type[BaseModel]) -> str:
     return (model.__doc__ or "").strip().splitlines()[0]
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+def _meaning(field: FieldInfo) -> str:
+    return " ".join((field.description or "").replace("|", "\\|").split())
 
 
 def main(argv: list[str]) -> int:
     """Write the page, or compare it; gives the exit code."""
     if argv == ["--check"]:
         same = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page()
-        print("settings.md is as it would be written." if same else "settings.md is not what the docstrings say: run `make docs`.")
+        print(
+            "settings.md is as it would be written."
+            if same
+            else "settings.md is not what the docstrings say: run `make docs`."
+        )
         return 0 if same else 1
     if argv:
         print(f"usage: {Path(__file__).name} [--check]")

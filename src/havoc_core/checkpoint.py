@@ -136,7 +136,12 @@ def read_manifest(folder: Path) -> Manifest:
             f"this HAVOC reads {VERSION} and {CONFIG_VERSION}.",
             "Use the HAVOC that wrote it.",
         )
-    files = {name: (int(size), str(digest)) for name, (size, digest) in values["files"].items()}
+    try:
+        files = {name: (int(size), str(digest)) for name, (size, digest) in values["files"].items()}
+    except (KeyError, AttributeError, TypeError, ValueError):
+        raise CheckpointError(
+            str(path), "its list of files is damaged.", "Use another checkpoint: havoc checkpoint list."
+        ) from None
     return Manifest(VERSION, CONFIG_VERSION, files)
 
 
@@ -218,7 +223,7 @@ def _sha256(path: Path) -> str:
 
 def _cannot_write(folder: Path, error: Exception) -> CheckpointError:
     number = error.errno if isinstance(error, OSError) else None
-    reason = os.strerror(number) if number else str(error).splitlines()[0]
+    reason = os.strerror(number) if number else (str(error).splitlines() or [type(error).__name__])[0]
     remedies = {
         errno.ENOSPC: "Free some disk, or lower `keep_last_n_checkpoints`.",
         errno.EACCES: "Choose a folder that you may write to: `checkpoint_dir`.",

@@ -308,7 +308,8 @@ class TrainingConfig(Section):
     amp_dtype: Literal["bfloat16", "float16"] = "bfloat16"
     """bfloat16 needs no loss scaling; float16 is for GPUs without it."""
     compile: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = "auto"
-    """torch.compile of each block. auto: on a GPU, and on a CPU with a C++ compiler when the run is long enough to repay it."""
+    """off: nothing is compiled. auto: the attention kernel on a CPU with a C++ compiler, and torch.compile of each block
+    on a GPU or when the run is long enough to repay it. on: all that can be."""
 
     checkpoint_dir: str = "checkpoints"
     """Folder of the checkpoints."""

@@ -54,10 +54,7 @@ def choose_precision(config: TrainingConfig, device: torch.device) -> Precision:
     """Number formats for a config on a device.
 
     `use_amp: auto` takes bfloat16 where matrix products are faster in it: on a GPU that has it, and on a CPU
-    with AMX or AVX512-BF16 instructions.
-
-    Raises:
-        ConfigError: float16 on a CPU, whose kernels lack it.
+    with AMX or AVX512-BF16 instructions. float16 works on a CPU too, slowly.
     """
     wanted = config.use_amp
     if wanted == "auto":

@@ -98,7 +98,8 @@ class _CrossEntropySum(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
         grad_hidden, grad_head = ctx.saved_tensors
         # In place: both are ours alone, and the head's is the largest tensor of a step.
-        return grad_hidden.mul_(grad.to(grad_hidden.dtype)), grad_head.mul_(grad).to(ctx.head_dtype), None, None
+        # Not rounded to the hidden states' dtype first: 1 / tokens in bfloat16 is up to 0.4 % off.
+        return grad_hidden.mul_(grad), grad_head.mul_(grad).to(ctx.head_dtype), None, None
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

@@ -46,7 +46,7 @@ class Shelf:
             ConfigError: there is no such file, or it lacks `Options` or `build`.
         """
         path = name if "." in name else f"{self.package}.{name}"
-        if "." not in name and name not in self.names():
+        if name.startswith(".") or ("." not in name and name not in self.names()):
             raise ConfigError(self.setting, f"'{name}' is not {self.thing} here.", self._nearest(name))
         try:
             module = importlib.import_module(path)

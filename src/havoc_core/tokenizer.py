@@ -162,7 +162,9 @@ class BpeEngine:
         fast.no_truncation()
         self._fast = fast
         self._table: list[bytes] | None = None
-        self.special = {token.content: i for i, token in fast.get_added_tokens_decoder().items() if token.special}
+        added = fast.get_added_tokens_decoder()
+        self.special = {token.content: i for i, token in added.items() if token.special}
+        self._added_text = {i: token.content for i, token in added.items() if not token.special}
         self.vocab_size = fast.get_vocab_size(with_added_tokens=True)
         self.bos_id = self._named(("<|bos|>", "<s>", "<|begin_of_text|>", "<|endoftext|>", "<bos>"))
         self.eos_id = self._named(("<|eos|>", "</s>", "<|end_of_text|>", "<|endoftext|>", "<eos>"))
@@ -173,12 +175,19 @@ class BpeEngine:
         """From a tokenizer.json.
 
         Raises:
-            DataError: it cannot be read, or names no beginning and end of text.
+            DataError: it cannot be read, is not byte-level, or names no beginning and end of text.
         """
         try:
             fast = FastTokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises plain Exception
             raise DataError(str(path), f"is no tokenizer.json ({error}).", "Train one: havoc tokenizer train.") from None
+        if any(fast.token_to_id(char) is None for char in byte_alphabet().values()):
+            # Read as if it were, most of its tokens would stand for nothing.
+            raise DataError(
+                str(path),
+                "is no byte-level tokenizer: some bytes have no token.",
+                "Use a byte-level one, such as that of GPT-2, Llama 3 or Qwen, or train your own: havoc tokenizer train.",
+            )
         return cls(fast)
 
     def _named(self, candidates: Sequence[str]) -> int:
@@ -205,6 +214,9 @@ class BpeEngine:
             special = set(self.special.values())
             table = []
             for i in range(self.vocab_size):
+                if i in self._added_text:  # written as it is, not in the alphabet of bytes
+                    table.append(self._added_text[i].encode())
+                    continue
                 piece = self._fast.id_to_token(i)
                 known = piece is not None and i not in special and not piece.startswith("<|unused_")
                 table.append(bytes(back[c] for c in piece) if known and all(c in back for c in piece) else b"")
@@ -222,6 +234,9 @@ def byte_alphabet() -> dict[int, str]:
     table = {byte: chr(byte) for byte in plain}
     table.update({byte: chr(256 + i) for i, byte in enumerate(b for b in range(256) if b not in table)})
     return table
+
+
+_OWN_SPACE = "\u2581"  # what SentencePiece writes for a space
 
 
 class SentencePieceEngine:
@@ -242,6 +257,8 @@ class SentencePieceEngine:
         if self.bos_id < 0 or self.eos_id < 0:
             raise DataError("tokenizer", "the SentencePiece model has no bos or eos id.", "Train it with both.")
         self.pad_id = processor.pad_id() if processor.pad_id() >= 0 else self.eos_id
+        own = [processor.piece_to_id(f"<0x{byte:02X}>") for byte in _OWN_SPACE.encode()]
+        self._own_space = own if all(processor.is_byte(i) for i in own) else None
 
     @classmethod
     def load(cls, path: Path) -> SentencePieceEngine:
@@ -261,7 +278,14 @@ class SentencePieceEngine:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
-        return [list(ids) for ids in self._processor.encode(list(texts))]
+        if self._own_space is None or not any(_OWN_SPACE in text for text in texts):
+            return [list(ids) for ids in self._processor.encode(list(texts))]
+        # Taken for a space, it would come back as one: it is written as its three bytes.
+        out: list[list[int]] = []
+        for text in texts:
+            first, *rest = (list(ids) for ids in self._processor.encode(text.split(_OWN_SPACE)))
+            out.append([*first, *(i for ids in rest for i in (*self._own_space, *ids))])
+        return out
 
     def decode(self, ids: Sequence[int]) -> bytes:
         """Bytes of ids."""
@@ -280,7 +304,7 @@ class SentencePieceEngine:
                 elif self._processor.is_byte(i):
                     table.append(bytes([int(piece[1:-1], 16)]))
                 else:
-                    table.append(piece.replace("\u2581", " ").encode())
+                    table.append(piece.replace(_OWN_SPACE, " ").encode())
             self._table = table
         return self._table
 

@@ -132,7 +132,8 @@ class StoredSource:
         """Where each document came from, in order."""
         for shard in self.record.shards:
             packed = (self._folder / f"{shard['name']}.prov.zst").read_bytes()
-            for line in zstandard.ZstdDecompressor().decompress(packed).decode().splitlines():
+            # Not splitlines(): JSON leaves U+2028 and U+0085 as they are, and a file's name may hold them.
+            for line in zstandard.ZstdDecompressor().decompress(packed).decode().removesuffix("\n").split("\n"):
                 yield json.loads(line)
 
 
@@ -152,18 +153,22 @@ class TokenStore:
             manifest = json.loads(raw)
         except ValueError as error:
             raise DataError(str(path), f"is no JSON ({error}).", "Build it again: havoc data build.") from None
-        if manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
             raise DataError(str(folder), "is no token store of this version.", "Build it again: havoc data build.")
         self.folder = folder
         self.id = hashlib.sha256(raw).hexdigest()
         """SHA-256 of the manifest."""
         self.manifest: dict[str, Any] = manifest
-        self.dtype = np.dtype(manifest["dtype"]).newbyteorder("<")
-        self._check(sums=self._total_bytes() <= _CHECKED_WHEN_OPENED)
-        self.training = self._sources("sources", folder)
-        """Source name -> tokens to learn from."""
-        self.validation = self._sources("validation", folder / "validation")
-        """Group -> held-out tokens."""
+        try:
+            self.dtype = np.dtype(manifest["dtype"]).newbyteorder("<")
+            self._check(sums=self._total_bytes() <= _CHECKED_WHEN_OPENED)
+            self.training = self._sources("sources", folder)
+            """Source name -> tokens to learn from."""
+            self.validation = self._sources("validation", folder / "validation")
+            """Group -> held-out tokens."""
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            remedy = f"Delete {folder} and build it again: havoc data build."
+            raise DataError(str(path), f"is damaged ({error!r}).", remedy) from None
 
     def verify(self) -> None:
         """Compare every shard with its checksum.
@@ -190,7 +195,8 @@ class TokenStore:
         return sum(size for _, size, _ in self._files())
 
     def _check(self, *, sums: bool) -> None:
-        remedy = "Build it again: havoc data build."
+        # Deleted first: `havoc data build` goes by the manifest, finds nothing changed and comes back here.
+        remedy = f"Delete {self.folder} and build it again: havoc data build."
         for path, size, digest in self._files():
             if not path.is_file():
                 raise DataError(str(path), "is missing.", remedy)

@@ -95,13 +95,12 @@ def row_generator(seed: int, row: int) -> torch.Generator:
 def allowed_ids(tokenizer: Tokenizer, vocab_size: int) -> Tensor:
     """[vocab_size] bool: ids that may be generated.
 
-    Those that stand for bytes, and the ends (see `stop_ids`). Never special tokens, unused ids, or rows of the
-    embedding that the tokenizer does not know.
+    Those that stand for bytes, which special tokens never do, and the ends (see `stop_ids`). Never unused ids,
+    or rows of the embedding that the tokenizer does not know.
     """
     allowed = torch.zeros(vocab_size, dtype=torch.bool)
     lengths = torch.from_numpy(tokenizer.token_lengths()[:vocab_size])
     allowed[: len(lengths)] = lengths > 0
-    allowed[list(tokenizer.special.values())] = False
     allowed[sorted(stop_ids(tokenizer))] = True
     return allowed
 

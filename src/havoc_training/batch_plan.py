@@ -59,5 +59,5 @@ def plan_batches(
             f"Use {' or '.join(str(size) for size in near)}.",
         )
     total = config.max_steps or math.ceil(config.max_epochs * rows_per_epoch / rows)
-    warmup = config.warmup_steps if config.warmup_steps < total else max(1, total // 10)
+    warmup = config.warmup_steps if config.warmup_steps <= total else max(1, total // 10)
     return BatchPlan(rows, micro, mine // micro, total, warmup)

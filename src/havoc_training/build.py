@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -26,7 +26,7 @@ from havoc_training.checkpointing import CheckpointKeeper, Identity, SavedRun, f
 from havoc_training.memory_check import check_memory
 from havoc_training.observers import MetricsFile, Observer, RunFacts, Screen
 from havoc_training.optimizer import Optimizer
-from havoc_training.placement import place, should_compile
+from havoc_training.placement import Compilation, choose_compilation, place
 from havoc_training.schedules import choose
 from havoc_training.state import TrainState
 from havoc_training.step import StepSettings
@@ -72,12 +72,12 @@ def build_trainer(config: TrainingConfig, *, saved: SavedRun | None = None, fine
     plan = plan_batches(
         config, world_size=machine.world.size, rows_per_epoch=loader.rows_per_epoch, kept_rows_per_step=kept_rows
     )
-    compile_blocks = _compile(config, continued, machine.device, plan)
+    compilation = _compilation(config, continued, machine.device, plan)
     identity = _identity(config, data, loader)
     set_seeds(config.seed + machine.world.rank)
     model = havoc.build(config.model)
     masters = _starting_weights(model, config, saved)
-    place(model, masters, precision=machine.precision, device=machine.device, compile_blocks=compile_blocks)
+    place(model, masters, precision=machine.precision, device=machine.device, compilation=compilation)
     optimizer = Optimizer(model, masters if machine.precision.has_master else None, config)
     state = TrainState()
     if continued is not None:
@@ -89,7 +89,7 @@ def build_trainer(config: TrainingConfig, *, saved: SavedRun | None = None, fine
         "total_steps": plan.total_steps,
         "threads": machine.threads,
         "precision": machine.precision.name,
-        "compile": compile_blocks,
+        "compile": asdict(compilation),
         "device": machine.device.type,
     }
     files = RunFiles.of(config)
@@ -113,6 +113,7 @@ def build_trainer(config: TrainingConfig, *, saved: SavedRun | None = None, fine
             identity=identity,
             resolved=resolved,
             dummy_data=bool(data.store.manifest["dummy"]),
+            rows_per_epoch=loader.rows_per_epoch,
         ),
         observers=_observers(config, files) if machine.world.rank == 0 else [],
         held_out=_held_out(config, loader, data, machine.world, plan),
@@ -164,7 +165,11 @@ def find_checkpoint(config: TrainingConfig) -> SavedRun | None:
 
 def _refuse_to_overwrite(config: TrainingConfig, continued: SavedRun | None) -> None:
     folder = RunFiles.of(config).checkpoints
-    if continued is None and checkpoint.step_checkpoints(folder):
+    # What `auto` could not continue from, a lone best one or the wreck of an update, is no reason not to start.
+    names = ["checkpoint_interrupted"]
+    names += [] if config.resume_from_checkpoint == "auto" else ["checkpoint_best", "checkpoint_error"]
+    named = [name for name in names if checkpoint.resolve(folder / name).exists()]
+    if continued is None and (named or checkpoint.step_checkpoints(folder)):
         raise ConfigError(
             "checkpoint_dir",
             f"{folder} already holds checkpoints of a run.",
@@ -235,10 +240,17 @@ def _starting_weights(model: havoc.HavocModel, config: TrainingConfig, saved: Sa
     return {name: masters[name]["master"] if name in masters else weights[name] for name in shapes}
 
 
-def _compile(config: TrainingConfig, continued: SavedRun | None, device: torch.device, plan: BatchPlan) -> bool:
-    if continued is not None and config.compile == "auto" and continued.resolved["device"] == device.type:
-        return bool(continued.resolved["compile"])
-    return should_compile(config.compile, device=device, total_steps=plan.total_steps)
+def _compilation(
+    config: TrainingConfig, continued: SavedRun | None, device: torch.device, plan: BatchPlan
+) -> Compilation:
+    chosen = choose_compilation(config.compile, device=device, total_steps=plan.total_steps)
+    if continued is None or config.compile != "auto" or continued.resolved["device"] != device.type:
+        return chosen
+    kept = Compilation(**continued.resolved["compile"])
+    if kept.cpu_attention and not chosen.cpu_attention:
+        LOGGER.info("The attention kernel cannot be built here: the last bits will differ from the run so far.")
+        return Compilation(blocks=kept.blocks, cpu_attention=False)
+    return kept
 
 
 def _other_optimizer(config: TrainingConfig, continued: SavedRun) -> list[str]:

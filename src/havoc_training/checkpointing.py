@@ -121,8 +121,8 @@ def find_newest(folder: Path) -> Path | None:
             if path.name == "checkpoint_error" and not state.get("consistent", False):
                 continue
             found.append((int(state["step"]), path))
-        except (CheckpointError, KeyError, TypeError, ValueError) as error:
-            LOGGER.warning("Passed over: %s", error)
+        except (CheckpointError, KeyError, TypeError, ValueError, AttributeError) as error:
+            LOGGER.warning("Passed over: %s: %s", path, error)
     for _, path in sorted(found, key=lambda pair: pair[0], reverse=True):
         try:
             checkpoint.verify(path)
@@ -144,6 +144,7 @@ class CheckpointKeeper:
         identity: what a continuation must share.
         resolved: what was chosen automatically.
         dummy_data: whether the text is made up.
+        rows_per_epoch: rows of the training side, for the epoch in training_state.json.
     """
 
     def __init__(
@@ -156,6 +157,7 @@ class CheckpointKeeper:
         identity: Identity,
         resolved: Mapping[str, Any],
         dummy_data: bool,
+        rows_per_epoch: int,
     ) -> None:
         self.folder = folder
         self._keep_last = keep_last
@@ -163,6 +165,7 @@ class CheckpointKeeper:
         self._tokenizer = tokenizer
         self._identity = identity
         self._facts = {"resolved": dict(resolved), "dummy_data": dummy_data}
+        self._rows_per_epoch = rows_per_epoch
 
     def save(
         self, name: str, model: Decoder, optimizer: Optimizer, state: TrainState, *, scales_loss: bool, consistent: bool = True
@@ -190,19 +193,25 @@ class CheckpointKeeper:
             checkpoint.save_json(
                 folder / "training_state.json",
                 state.to_json() | self._facts | {"identity": vars(self._identity), "consistent": consistent,
-                                                 "epoch": state.next_slot, "best_val_loss": state.best_loss},
+                                                 "epoch": state.next_slot / self._rows_per_epoch, "best_val_loss": state.best_loss},
             )  # fmt: skip
             (folder / "config.json").write_text(to_json(self._config), encoding="utf-8")
             self._tokenizer.save(folder / "tokenizer")
-        self._drop_old()
+        self._drop_old(target)
         return target
 
     def save_step(self, model: Decoder, optimizer: Optimizer, state: TrainState, *, scales_loss: bool) -> Path:
         """checkpoint_step_N for N completed updates."""
         return self.save(f"checkpoint_step_{state.step}", model, optimizer, state, scales_loss=scales_loss)
 
-    def _drop_old(self) -> None:
-        for path in checkpoint.step_checkpoints(self.folder)[: -self._keep_last]:
+    def _drop_old(self, newest: Path) -> None:
+        """Delete step checkpoints but the last ones; `newest` stays, though others may have a higher step.
+
+        They do where a run went on from an earlier checkpoint than its last.
+        """
+        steps = checkpoint.step_checkpoints(self.folder)
+        others = [path for path in steps if path != newest]
+        for path in others[: max(0, len(steps) - self._keep_last)]:
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -5,25 +5,45 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from havoc_core.device import Precision
+from havoc_core.layers import attention_kernel
 from havoc_core.log import LOGGER
-from havoc_core.model import Decoder, place_weights
+from havoc_core.model import place_weights
+from havoc_core.models.havoc import HavocModel
 
 _WORTH_COMPILING_STEPS = 1000
 """On a CPU, compiling the blocks takes about half a minute; shorter runs do not get it back."""
 
 
+@dataclass(frozen=True)
+class Compilation:
+    """What is compiled; chosen at the first start and kept on resume, because it decides the last bits."""
+
+    blocks: bool
+    """torch.compile of each block."""
+    cpu_attention: bool
+    """The attention kernel for the CPU."""
+
+
 def place(
-    model: Decoder, weights: Mapping[str, Tensor], *, precision: Precision, device: torch.device, compile_blocks: bool
+    model: HavocModel,
+    weights: Mapping[str, Tensor],
+    *,
+    precision: Precision,
+    device: torch.device,
+    compilation: Compilation,
 ) -> None:
-    """Give the model its weights and, if asked, compile each block in place (parameter names stay)."""
+    """Give the model its weights and compile what is to be compiled, in place (parameter names stay)."""
     place_weights(model, weights, dtype=precision.working, device=device)
-    if compile_blocks:
+    if compilation.cpu_attention:
+        model.use_cpu_kernel()
+    if compilation.blocks:
         keep_compiled_code()
         for block in model.blocks:
             # Blocks are alike, so they share one compilation. dynamic=False: a second shape (the last, smaller batch of
@@ -31,13 +51,13 @@ def place(
             block.compile(dynamic=False)
 
 
-def should_compile(setting: str, *, device: torch.device, total_steps: int) -> bool:
-    """What `compile: auto` means here; "on" and "off" are taken at their word."""
-    if setting != "auto":
-        return setting == "on"
-    if device.type == "cuda":
-        return True
-    return device.type == "cpu" and has_cpp_compiler() and total_steps >= _WORTH_COMPILING_STEPS
+def choose_compilation(setting: str, *, device: torch.device, total_steps: int) -> Compilation:
+    """What `compile` means here: off compiles nothing, on everything that can be, auto what repays it."""
+    if setting == "off":
+        return Compilation(blocks=False, cpu_attention=False)
+    kernel = device.type == "cpu" and attention_kernel.load() is not None
+    repaid = device.type == "cuda" or (device.type == "cpu" and has_cpp_compiler() and total_steps >= _WORTH_COMPILING_STEPS)
+    return Compilation(blocks=setting == "on" or repaid, cpu_attention=kernel)
 
 
 def has_cpp_compiler() -> bool:

@@ -32,7 +32,9 @@ class Module:
 def _parsed(path: Path, base: Path) -> Module:
     relative = path.relative_to(base).as_posix()
     text = path.read_text(encoding="utf-8")
-    return Module(relative.removesuffix(".py").removesuffix("/__init__").replace("/", "."), relative, text, ast.parse(text))
+    return Module(
+        relative.removesuffix(".py").removesuffix("/__init__").replace("/", "."), relative, text, ast.parse(text)
+    )
 
 
 @pytest.fixture(scope="session")

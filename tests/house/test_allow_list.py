@@ -1,4 +1,4 @@
-"""Rule: an exception is a line with reason and date in one allow-list. The rules themselves say when a line is stale."""
+"""Rule: an exception is a line with reason and date in one allow-list. The rules themselves find stale lines."""
 
 from __future__ import annotations
 

@@ -13,7 +13,9 @@ from havoc_core.config import SourceConfig, TrainingConfig
 from havoc_core.config_files import setting_docs
 
 ABSOLUTE = re.compile(r"^(/|~|[A-Za-z]:[\\/]|\\\\)")
-SOMEBODYS_FOLDER = re.compile(r"(?<![\w.])/(home|root|Users|mnt|media|scratch|workspace|work|tmp|opt|data)/|[A-Z]:\\\\?Users")
+SOMEBODYS_FOLDER = re.compile(
+    r"(?<![\w.])/(home|root|Users|mnt|media|scratch|workspace|work|tmp|opt|data)/|[A-Z]:\\\\?Users"
+)
 A_MACHINE = re.compile(r"\w://\w|\b(?!127\.0\.0\.1|0\.0\.0\.0)\d{1,3}(\.\d{1,3}){3}\b|\b[\w-]+\.(local|internal|lan)\b")
 
 
@@ -69,7 +71,9 @@ def test_no_parameter_and_no_field_has_one_either(modules):
 def test_no_file_names_a_folder_of_somebodys_machine(root):
     kinds = {".py", ".yaml", ".toml", ".md", ".txt", ".cfg"}
     named = [root / name for name in ("Makefile", "pyproject.toml", "constraints.txt", "README.md", "CONTRIBUTING.md")]
-    inside = [path for folder in ("src", "scripts", "configs", "docs", "benchmarks") for path in (root / folder).rglob("*")]
+    inside = [
+        path for folder in ("src", "scripts", "configs", "docs", "benchmarks") for path in (root / folder).rglob("*")
+    ]
     for path in [*named, *inside]:
         if path.is_file() and (path.suffix in kinds or path in named):
             found = SOMEBODYS_FOLDER.search(path.read_text(encoding="utf-8"))

@@ -36,7 +36,8 @@ ORDER = {
         "problem", "rounding", "verification", "families/", "units", "expressions", "grading", "splits", "catalog",
     ],
     "havoc_report": [
-        "escaping", "stylesheet", "page", "tables", "drawing", "plots", "run_record", "verdict", "run_results", "run_page",
+        "escaping", "stylesheet", "page", "tables", "drawing", "plots", "run_record", "verdict", "run_results",
+        "run_page",
     ],
     "havoc_data": ["document", "sections", "source", "sources/", "discovery", "store", "prepare/", "loading/"],
     "havoc_data/prepare": ["collect", "train_tokenizer", "tokenize", "build"],
@@ -81,9 +82,9 @@ def rising_imports(modules):
         package = module.name.split(".")[0]
         for name, line in imports(module, modules):
             target = name.split(".")[0]
-            if target != package and target not in MAY_IMPORT[package]:
-                yield f"{module.path}:{line} imports {name}"
-            elif package == "havoc_problems" and target == "havoc_core" and name not in PROBLEMS_MAY_IMPORT:
+            rises = target != package and target not in MAY_IMPORT[package]
+            too_much = (package, target) == ("havoc_problems", "havoc_core") and name not in PROBLEMS_MAY_IMPORT
+            if rises or too_much:
                 yield f"{module.path}:{line} imports {name}"
 
 
@@ -109,7 +110,9 @@ def where_they_part(first, second):
 
 def circles(modules):
     """Modules that import themselves by a detour."""
-    graph = {name: {target for target, _ in imports(module, modules) if target != name} for name, module in modules.items()}
+    graph = {
+        name: {target for target, _ in imports(module, modules) if target != name} for name, module in modules.items()
+    }
     found, done = [], set()
 
     def visit(name, way):

@@ -7,9 +7,9 @@ import ast
 import pytest
 
 PURE = {
-    "re.compile", "logging.getLogger", "np.dtype", "np.array", "torch.finfo", "frozenset", "tuple", "dict", "set", "list",
-    "range", "len", "max", "min", "sorted", "str", "int", "float", "bytes", "zip", "enumerate", "math.log", "math.sqrt",
-    "str.maketrans", "dict.fromkeys", "field", "_size", "fixed", "_variables",
+    "re.compile", "logging.getLogger", "np.dtype", "np.array", "torch.finfo", "frozenset", "tuple", "dict", "set",
+    "list", "range", "len", "max", "min", "sorted", "str", "int", "float", "bytes", "zip", "enumerate", "math.log",
+    "math.sqrt", "str.maketrans", "dict.fromkeys", "field", "_size", "fixed", "_variables",
 }  # fmt: skip
 """Calls that give a value and do nothing else. Ours: `_size` is a row of the table of model sizes, `fixed` a way of
 writing numbers, `_variables` the colours of a page."""
@@ -83,7 +83,14 @@ def test_work_is_found(line, parse):
 
 @pytest.mark.parametrize(
     "line",
-    ["X = 3 * 2**20", "Y: Any = None", "P = re.compile('a')", "S = Shelf('a', 'b', 'c')", "N = ('a', *OTHERS)", "C = ' '.join(N)"],
+    [
+        "X = 3 * 2**20",
+        "Y: Any = None",
+        "P = re.compile('a')",
+        "S = Shelf('a', 'b', 'c')",
+        "N = ('a', *OTHERS)",
+        "C = ' '.join(N)",
+    ],
 )
 def test_a_constant_is_no_work(line, parse):
     assert list(work(parse(line).tree.body, "file")) == []

@@ -13,7 +13,9 @@ def lines_that_assign_it(modules):
                 yield f"{module.path}:{node.lineno}"
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "update":
                 keys = [keyword.arg for keyword in node.keywords]
-                keys += [key.value for each in node.args if isinstance(each, ast.Dict) for key in each.keys if constant(key)]
+                keys += [
+                    key.value for each in node.args if isinstance(each, ast.Dict) for key in each.keys if constant(key)
+                ]
                 if "lr" in keys:
                     yield f"{module.path}:{node.lineno}"
 
@@ -35,5 +37,7 @@ def test_one_line_assigns_the_learning_rate(modules):
 
 
 def test_every_way_of_assigning_it_is_found(parse):
-    text = 'g["lr"] = 1\nx = y = g["lr"] = 2\ng["lr"] *= 3\ng.update(lr=4)\ng.update({"lr": 5})\ng.lr = 6\nprint(g["lr"])'
+    text = (
+        'g["lr"] = 1\nx = y = g["lr"] = 2\ng["lr"] *= 3\ng.update(lr=4)\ng.update({"lr": 5})\ng.lr = 6\nprint(g["lr"])'
+    )
     assert len(list(lines_that_assign_it([parse(text)]))) == 6

@@ -20,7 +20,9 @@ def long_functions(modules):
 
 
 def wide_functions(modules):
-    return {where for where, function, in_class in functions(modules) if parameters_of(function, in_class) > MAX_PARAMETERS}
+    return {
+        where for where, function, in_class in functions(modules) if parameters_of(function, in_class) > MAX_PARAMETERS
+    }
 
 
 def functions(modules):

@@ -64,7 +64,11 @@ def test_a_misspelt_command_is_answered_without_the_config(tmp_path, root):
 
 @pytest.mark.parametrize(
     ("text", "answer"),
-    [("optimiser: adamw\n", "Did you mean 'optimizer'?"), ("batch_size: [\n", "this is no YAML"), ("seed: x\n", "seed: 'x'")],
+    [
+        ("optimiser: adamw\n", "Did you mean 'optimizer'?"),
+        ("batch_size: [\n", "this is no YAML"),
+        ("seed: x\n", "seed: 'x'"),
+    ],
     ids=["misspelt", "no YAML", "wrong kind"],
 )
 def test_a_config_error_is_answered_within_a_second_and_without_torch(text, answer, tmp_path, root):
@@ -77,7 +81,9 @@ def test_a_config_error_is_answered_within_a_second_and_without_torch(text, answ
     assert seconds <= 1.0
 
 
-@pytest.mark.parametrize("arguments", [["train", "--help"], ["train", "--learning-rat", "1e-3"]], ids=["help", "misspelt flag"])
+@pytest.mark.parametrize(
+    "arguments", [["train", "--help"], ["train", "--learning-rat", "1e-3"]], ids=["help", "misspelt flag"]
+)
 def test_help_of_a_command_and_a_misspelt_flag_are_answered_without_torch(arguments, tmp_path, root):
     seconds, code, imported, said = start(arguments, tmp_path, root, limit_s=1.0)
     assert code == (0 if "--help" in arguments else 2), said
@@ -89,5 +95,7 @@ def test_help_of_a_command_and_a_misspelt_flag_are_answered_without_torch(argume
 def test_importing_the_config_loads_no_torch(tmp_path, root):
     code = "import sys, havoc_core.config, havoc_core.config_files; print('torch' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(root / "src")}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "False"

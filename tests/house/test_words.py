@@ -1,4 +1,4 @@
-"""Rules: no file is a drawer for odds and ends, nothing is left to be done, our own types are never asked what they have."""
+"""Rules: no file is a drawer for odds and ends, nothing is left to do, own types are never asked what they have."""
 
 from __future__ import annotations
 

@@ -5,12 +5,28 @@ B batch, T positions, D model width, H query heads, K key/value heads, E head wi
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from havoc_core.layers.attention_kernel import document_attention
 from havoc_core.layers.kv_cache import KVCache
 from havoc_core.layers.norm import RMSNorm
 from havoc_core.layers.rope import rotate
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What each token may look at; one of the two, or neither: everything before it.
+
+    Given as tensors and worked out once a batch, so that a compiled block takes it as it is.
+    """
+
+    mask: Tensor | None = None
+    """[B or 1, 1, T, S] bool, true where query t may look at key s."""
+    starts: Tensor | None = None
+    """[B, T] int32: first token that t may look at; for the CPU kernel."""
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -52,14 +68,14 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(head_dim, eps=eps) if qk_norm else None
 
     def forward(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: tuple[KVCache, int] | None = None
+        self, x: Tensor, rotary: tuple[Tensor, Tensor], sight: Sight, cache: tuple[KVCache, int] | None = None
     ) -> Tensor:
         """[B, T, D] -> [B, T, D].
 
         Args:
             x: normalised input.
             rotary: cosines and sines, each [T, R/2] or [B, T, R/2].
-            mask: as in `attend`.
+            sight: what each token may look at.
             cache: the cache and the number of this layer in it, when generating.
         """
         batch, num_tokens, _ = x.shape
@@ -67,10 +83,14 @@ class Attention(nn.Module):
         q, k, v = self.q_proj(x).view(heads), self.k_proj(x).view(heads), self.v_proj(x).view(heads)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
-        q, k = rotate(q, *rotary).transpose(1, 2), rotate(k, *rotary).transpose(1, 2)
-        v = v.transpose(1, 2)
-        if cache is not None:
-            k, v = cache[0].extend(cache[1], k, v)
-        out = attend(q, k, v, mask).transpose(1, 2).reshape(batch, num_tokens, -1)
+        q, k = rotate(q, *rotary), rotate(k, *rotary)
+        if sight.starts is not None:
+            out = document_attention(q, k, v, sight.starts)
+        else:
+            q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+            if cache is not None:
+                k, v = cache[0].extend(cache[1], k, v)
+            out = attend(q, k, v, sight.mask).transpose(1, 2)
+        out = out.reshape(batch, num_tokens, -1)
         projected: Tensor = self.o_proj(out)
         return projected

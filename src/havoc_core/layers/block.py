@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from havoc_core.layers.attention import Attention
+from havoc_core.layers.attention import Attention, Sight
 from havoc_core.layers.feed_forward import FeedForward
 from havoc_core.layers.kv_cache import KVCache
 from havoc_core.layers.norm import RMSNorm
@@ -29,9 +29,9 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: tuple[KVCache, int] | None = None
+        self, x: Tensor, rotary: tuple[Tensor, Tensor], sight: Sight, cache: tuple[KVCache, int] | None = None
     ) -> Tensor:
         """[B, T, D] -> [B, T, D]; arguments as in `Attention.forward`."""
-        x = x + self.dropout(self.self_attn(self.input_layernorm(x), rotary, mask, cache))
+        x = x + self.dropout(self.self_attn(self.input_layernorm(x), rotary, sight, cache))
         out: Tensor = x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
         return out

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -23,8 +24,13 @@ class Segments:
 
     starts: Tensor
     """[B, T] int32: index of the first token of the document that token t belongs to."""
-    mask: Tensor
-    """[B, 1, T, T] bool: row t may look at column s if s <= t and both are in one document."""
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """[B, 1, T, T] bool: row t may look at column s if s <= t and both are in one document."""
+        at = torch.arange(self.starts.shape[1], dtype=torch.int32, device=self.starts.device)
+        inside = at[None, None, :] >= self.starts[:, :, None]
+        return (inside & (at[None, None, :] <= at[None, :, None]))[:, None]
 
     @classmethod
     def of_lengths(cls, lengths: Sequence[Sequence[int]], num_tokens: int) -> Segments:
@@ -42,15 +48,8 @@ class Segments:
             if at > num_tokens:
                 raise ValueError(f"row {row} holds {at} tokens of documents, more than its {num_tokens}")
             starts[row, at:] = at
-        return cls.of_starts(starts)
-
-    @classmethod
-    def of_starts(cls, starts: Tensor) -> Segments:
-        """From [B, T] int32 first indices."""
-        at = torch.arange(starts.shape[1], dtype=torch.int32, device=starts.device)
-        mask = (at[None, None, :] >= starts[:, :, None]) & (at[None, None, :] <= at[None, :, None])
-        return cls(starts, mask[:, None])
+        return cls(starts)
 
     def to(self, device: torch.device) -> Segments:
         """The same on another device."""
-        return Segments(self.starts.to(device), self.mask.to(device))
+        return Segments(self.starts.to(device))

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from havoc_core.config import ModelConfig
-from havoc_core.layers.attention import Attention
+from havoc_core.layers.attention import Attention, Sight
+from havoc_core.layers.attention_kernel import is_supported
 from havoc_core.layers.block import Block
 from havoc_core.layers.embedding import Embedding
 from havoc_core.layers.feed_forward import FeedForward
@@ -58,6 +59,7 @@ class HavocModel(Decoder):
         self.model = model
         self.lm_head = lm_head
         self.config = config
+        self._cpu_kernel = False
         self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def forward(self, tokens: Tensor, *, segments: Segments | None = None, cache: KVCache | None = None) -> Tensor:
@@ -65,17 +67,28 @@ class HavocModel(Decoder):
         num_tokens = tokens.shape[1]
         cos, sin = self._rotary(tokens.device)
         if cache is None:
-            rotary, mask = (cos[:num_tokens], sin[:num_tokens]), None if segments is None else segments.mask
+            rotary, sight = (cos[:num_tokens], sin[:num_tokens]), self._sight(tokens, segments)
         else:
             positions = cache.positions(num_tokens)
-            rotary, mask = (cos[positions], sin[positions]), cache.mask(num_tokens)
+            rotary, sight = (cos[positions], sin[positions]), Sight(mask=cache.mask(num_tokens))
         x = self.model.embed_tokens(tokens)
         for number, block in enumerate(self.model.layers):
-            x = block(x, rotary, mask, None if cache is None else (cache, number))
+            x = block(x, rotary, sight, None if cache is None else (cache, number))
         if cache is not None:
             cache.advance(num_tokens)
         out: Tensor = self.model.norm(x)
         return out
+
+    def use_cpu_kernel(self) -> None:
+        """Attend with the compiled kernel wherever it takes the shapes; the caller has loaded it."""
+        self._cpu_kernel = True
+
+    def _sight(self, tokens: Tensor, segments: Segments | None) -> Sight:
+        if segments is None:
+            return Sight()
+        if self._cpu_kernel and is_supported(self.head, tokens, self.config.head_dim):
+            return Sight(starts=segments.starts)
+        return Sight(mask=segments.mask)
 
     def _rotary(self, device: torch.device) -> tuple[Tensor, Tensor]:
         # Kept out of the state dict and of the meta device: a table can always be computed.

@@ -17,7 +17,7 @@ from havoc_core.errors import DataError
 from havoc_core.loss import IGNORE_INDEX
 from havoc_data.loading.ledger import row_hash
 from havoc_data.loading.packing import PackPlan, boundary_levels, plan_rows
-from havoc_data.loading.permutation import permute
+from havoc_data.loading.permutation import permute, spread
 from havoc_data.loading.schedule import ExactSchedule
 from havoc_data.store import StoredSource, TokenStore
 
@@ -90,6 +90,8 @@ class PackedSource:
         self.name = source.name
         self.group = source.group
         self.plan = plan
+        self.by_labels: np.ndarray = np.argsort(plan.labels_in_rows(), kind="stable")
+        """Row numbers, those with the fewest labels first."""
         self._source = source
         self._row_length = row_length
         self._pad_id = pad_id
@@ -172,9 +174,7 @@ class Loader:
         """Source -> tokens learnt from in these slots; counted from the plan, without reading a token."""
         out = dict.fromkeys(self.sources, 0)
         for _, name, _, positions in self._places(slots):
-            plan = self.sources[name].plan
-            in_row = np.add.reduceat(plan.num_pairs, plan.row_starts[:-1])
-            out[name] += int(in_row[positions].sum())
+            out[name] += int(self.sources[name].plan.labels_in_rows()[positions].sum())
         return out
 
     def micro_batches(
@@ -235,7 +235,8 @@ class Loader:
         for epoch in np.unique(epochs).tolist():
             here = epochs == epoch
             key = f"{self.seed}/{self.store.id}/{name}/{epoch}".encode()  # a new order in every epoch
-            positions[here] = permute(places[here], self.sources[name].plan.num_rows, key)
+            source = self.sources[name]
+            positions[here] = source.by_labels[spread(places[here], source.plan.num_rows, key)]
         return positions
 
     def _packed(self, sources: Mapping[str, StoredSource]) -> dict[str, PackedSource]:

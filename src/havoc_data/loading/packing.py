@@ -36,6 +36,10 @@ class PackPlan:
         """Tokens learnt from in one epoch."""
         return int(self.num_pairs.sum())
 
+    def labels_in_rows(self) -> np.ndarray:
+        """int64 [rows]: tokens learnt from in each row."""
+        return np.add.reduceat(self.num_pairs, self.row_starts[:-1]) if self.num_rows else self.num_pairs
+
 
 def boundary_levels(token_bytes: list[bytes]) -> np.ndarray:
     """uint8 [V]: 2 if the token holds a blank line, 1 if it holds a line end, else 0."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 _ROUNDS = 6
+_EIGHTHS = np.array([0, 7, 3, 4, 1, 6, 2, 5])  # low with high, so that half a block is balanced too
 
 
 def permute(indices: np.ndarray, n: int, key: bytes) -> np.ndarray:
@@ -35,6 +36,37 @@ def permute(indices: np.ndarray, n: int, key: bytes) -> np.ndarray:
         out[outside] = _feistel(out[outside], half_bits, round_keys)
         outside = outside[out[outside] >= np.uint64(n)]
     return out.astype(np.int64).reshape(np.shape(indices))
+
+
+def spread(indices: np.ndarray, n: int, key: bytes) -> np.ndarray:
+    """A keyed shuffle of [0, n) in which every eight neighbours come from the eight eighths of [0, n), one from each.
+
+    For rows in order of how full they are: any stretch of the shuffle then holds nearly its share of their tokens,
+    where a plain shuffle would let the shares of the mixture swing with the luck of the draw.
+
+    Args:
+        indices: integers in [0, n).
+        n: length of the shuffle.
+        key: any bytes; another key is another shuffle.
+
+    Returns:
+        int64, the shape of `indices`.
+    """
+    width = n // len(_EIGHTHS)
+    at = np.asarray(indices, dtype=np.int64)
+    if width == 0:
+        return permute(at, n, key)
+    rest = n % len(_EIGHTHS)  # these, from the middle, come last
+    middle = (n - rest) // 2
+    block, inside = np.divmod(at, len(_EIGHTHS))
+    eighth = _EIGHTHS[inside]
+    # One shuffle serves all eighths, each begun at another place of it.
+    place = permute((block + eighth * (width // len(_EIGHTHS) + 1)) % width, width, key)
+    out = eighth * width + place
+    out += np.where(out >= middle, rest, 0)
+    last = at >= width * len(_EIGHTHS)
+    out[last] = middle + at[last] - width * len(_EIGHTHS)
+    return out
 
 
 def _feistel(x: np.ndarray, half_bits: np.uint64, round_keys: np.ndarray) -> np.ndarray:
