@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ ROWS, LENGTH = 8, 512
 _STEP = re.compile(rb"STEP (\d+) loss ([\d.]+)")
 
 
-def config_values(folder: Path, precision: str, compile: str) -> dict[str, Any]:
+def config_values(folder: Path, precision: str, compilation: str) -> dict[str, Any]:
     """Our settings: the shape above on the documentation of installed packages."""
     return {
         "run_dir": str(folder),
@@ -46,11 +47,11 @@ def config_values(folder: Path, precision: str, compile: str) -> dict[str, Any]:
         "batch_size": ROWS, "gradient_accumulation_steps": 1, "max_steps": 900, "warmup_steps": 20,
         "learning_rate": 6.0e-4, "lr_scheduler_type": "constant", "use_amp": precision == "bfloat16",
         "eval_every_n_steps": 1_000_000, "save_every_n_steps": 1_000_000, "eval_samples": 1,
-        "compile": compile, "tracking": {"trackers": []},
+        "compile": compilation, "tracking": {"trackers": []},
     }  # fmt: skip
 
 
-def run_ours(folder: Path, precision: str, compile: str) -> None:
+def run_ours(folder: Path, precision: str, compilation: str) -> None:
     """Train with HAVOC's Trainer until killed."""
     from havoc_core.config_files import resolve
     from havoc_training.build import build_trainer
@@ -62,7 +63,7 @@ def run_ours(folder: Path, precision: str, compile: str) -> None:
         def stepped(self, record: Any) -> None:
             print(f"STEP {record.step} loss {record.loss:.4f}", flush=True)
 
-    config = resolve(config_values(folder, precision, compile), {}).config
+    config = resolve(config_values(folder, precision, compilation), {}).config
     trainer = build_trainer(config)
     trainer.observers = [*trainer.observers[1:], Say()]  # metrics.jsonl stays, the screen does not
     trainer.fit()
@@ -171,7 +172,9 @@ def compare(folder: Path, precision: str, args: argparse.Namespace) -> dict[str,
     for part in ("corpus", "tokenizer", "store"):
         (ours_folder / part).symlink_to(folder / part)
     children = [
-        Child("havoc", ["--child", "ours", str(ours_folder), precision, "--compile", args.compile], folder / "ours.log"),
+        Child(
+            "havoc", ["--child", "ours", str(ours_folder), precision, "--compile", args.compile], folder / "ours.log"
+        ),
         Child("transformers", ["--child", "theirs", str(folder), precision], folder / "theirs.log"),
     ]
     seconds: dict[str, list[list[float]]] = {child.name: [] for child in children}
@@ -207,7 +210,9 @@ def compare(folder: Path, precision: str, args: argparse.Namespace) -> dict[str,
         "ratio": round(statistics.median(ratios), 3),
         "ratios": [round(ratio, 3) for ratio in ratios],
         "steps": {name: sum(len(times) for times in rounds) for name, rounds in seconds.items()},
-        "tokens_per_s": {name: round(tokens / statistics.median(sum(rounds, []))) for name, rounds in seconds.items()},
+        "tokens_per_s": {
+            name: round(tokens / statistics.median(chain.from_iterable(rounds))) for name, rounds in seconds.items()
+        },
         "first_step_s": {name: round(value, 1) for name, value in first_step_s.items()},
     }
 

@@ -24,12 +24,14 @@ class ChatFlags(SamplingFlags):
 def run(argv: Sequence[str]) -> int:
     """Read a line, answer it; an empty line is skipped, /new forgets, /quit or Ctrl+D ends."""
     flags = parse(ChatFlags, argv, prog="havoc chat", description="Talk to a checkpoint in the terminal.")
-    engine, options = open_engine(flags), flags.options()
+    (engine, loaded), options = open_engine(flags), flags.options()
     from havoc_inference.chat import Chat
 
     chat = Chat(engine, options=options, system=flags.system)
-    parameters = num_parameters(engine.loaded.config)
-    print(f"{parameters / 1e6:.1f} M parameters, step {engine.loaded.step}. /new forgets, /quit ends; a line ending in \\ goes on.")
+    parameters = num_parameters(loaded.config)
+    print(
+        f"{parameters / 1e6:.1f} M parameters, step {loaded.step}. /new forgets, /quit ends; a line ending in \\ goes on."
+    )
     if parameters < _SMALL:
         print("A model of this size answers in form, not in fact: check every number it gives.")
     while True:

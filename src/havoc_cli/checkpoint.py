@@ -59,7 +59,9 @@ def _list(argv: Sequence[str]) -> int:
 
 
 def _verify(argv: Sequence[str]) -> int:
-    flags = parse(VerifyFlags, argv, prog="havoc checkpoint verify", description="Compare all files with their checksums.")
+    flags = parse(
+        VerifyFlags, argv, prog="havoc checkpoint verify", description="Compare all files with their checksums."
+    )
     from havoc_core import checkpoint
 
     manifest = checkpoint.verify(Path(flags.checkpoint))

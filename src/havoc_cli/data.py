@@ -77,7 +77,10 @@ def _as_line(text: str, messages: Sequence[tuple[str, str]]) -> str:
 
 def _build(argv: Sequence[str]) -> int:
     flags, given = parse_with_settings(
-        ConfigFlags, argv, prog="havoc data build", description="Text -> tokenizer -> token store; redone only if something changed."
+        ConfigFlags,
+        argv,
+        prog="havoc data build",
+        description="Text -> tokenizer -> token store; redone only if something changed.",
     )
     config = load_config(flags, given).config
     from havoc_core import log
@@ -98,7 +101,10 @@ def _build(argv: Sequence[str]) -> int:
 
 def _look(argv: Sequence[str]) -> int:
     flags, given = parse_with_settings(
-        LookFlags, argv, prog="havoc data look", description="What the model will see: tokens, documents, packing, rejects."
+        LookFlags,
+        argv,
+        prog="havoc data look",
+        description="What the model will see: tokens, documents, packing, rejects.",
     )
     config = load_config(flags, given).config
     from havoc_data.loading.loader import Loader, MixturePlan
@@ -118,7 +124,9 @@ def _look(argv: Sequence[str]) -> int:
         print(f"\n=== {source.name} ({source.group}): {source.plan.num_rows:,} rows, {fill:.2%} full")
         for position in range(min(flags.rows, source.plan.num_rows)):
             inputs, _, lengths = source.row(position)
-            print(f"--- row {position}: {len(lengths)} documents or fragments of {', '.join(map(str, lengths[:12]))} tokens")
+            print(
+                f"--- row {position}: {len(lengths)} documents or fragments of {', '.join(map(str, lengths[:12]))} tokens"
+            )
             print("".join(_spelled(inputs.tolist()[: sum(lengths)], pieces, special)))
     return 0
 

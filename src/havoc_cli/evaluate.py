@@ -58,9 +58,7 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def evaluate_checkpoint(
-    folder: Path, *, store: Path, corpus: Path, exam_problems: int, device: str
-) -> Evaluation:
+def evaluate_checkpoint(folder: Path, *, store: Path, corpus: Path, exam_problems: int, device: str) -> Evaluation:
     """Held-out text, compressors and the exam.
 
     Args:
@@ -77,7 +75,9 @@ def evaluate_checkpoint(
     from havoc_inference.load import load_checkpoint
 
     loaded = load_checkpoint(folder, device=choose_device(device))
-    held_out = {path.name.removesuffix(".jsonl.zst"): path for path in sorted((store / "validation").glob("*.jsonl.zst"))}
+    held_out = {
+        path.name.removesuffix(".jsonl.zst"): path for path in sorted((store / "validation").glob("*.jsonl.zst"))
+    }
     manifest = json.loads((store / "manifest.json").read_text(encoding="utf-8")) if held_out else {"ratios": {}}
     collected = open_corpus(corpus)
 

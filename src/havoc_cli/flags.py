@@ -53,7 +53,10 @@ def parse_with_settings(
     settings = _settings_type(TrainingConfig, "Settings")
     both = dataclasses.make_dataclass(
         "Both",
-        [("command", Annotated[flags, tyro.conf.arg(name="")]), ("settings", Annotated[settings, tyro.conf.arg(name="")])],
+        [
+            ("command", Annotated[flags, tyro.conf.arg(name="")]),
+            ("settings", Annotated[settings, tyro.conf.arg(name="")]),
+        ],
     )
     parsed: Any = tyro.cli(
         both, args=list(argv), prog=prog, description=description, config=(tyro.conf.FlagCreatePairsOff,)
@@ -61,9 +64,7 @@ def parse_with_settings(
     return parsed.command, _values(TrainingConfig, parsed.settings)
 
 
-def load_config(
-    flags: ConfigFlags, given: Mapping[str, Any], *, default_file: Path | None = None
-) -> ResolvedConfig:
+def load_config(flags: ConfigFlags, given: Mapping[str, Any], *, default_file: Path | None = None) -> ResolvedConfig:
     """File and flags, merged and checked.
 
     Args:

@@ -14,6 +14,7 @@ from havoc_cli.flags import parse
 
 if TYPE_CHECKING:
     from havoc_inference.engine import Engine
+    from havoc_inference.load import LoadedModel
     from havoc_inference.sampling import SamplingOptions
 
 
@@ -60,7 +61,7 @@ class GenerateFlags(SamplingFlags):
 def run(argv: Sequence[str]) -> int:
     """Write a continuation to the terminal, token by token."""
     flags = parse(GenerateFlags, argv, prog="havoc generate", description="Continue a text.")
-    engine, options = open_engine(flags), flags.options()
+    (engine, _), options = open_engine(flags), flags.options()
     sys.stdout.write(flags.prompt)
     for piece in engine.stream(engine.encode_prompt(flags.prompt), options):
         sys.stdout.write(piece)
@@ -69,7 +70,7 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def open_engine(flags: SamplingFlags) -> Engine:
+def open_engine(flags: SamplingFlags) -> tuple[Engine, LoadedModel]:
     """Load the checkpoint that the flags mean; says so if it learnt from random words."""
     from havoc_core.device import choose_device
     from havoc_inference.engine import Engine
@@ -79,4 +80,4 @@ def open_engine(flags: SamplingFlags) -> Engine:
     loaded = load_checkpoint(Path(flags.checkpoint), device=choose_device(flags.device))
     if loaded.dummy_data:
         print("DUMMY DATA: this model learnt from random words.", file=sys.stderr)
-    return Engine(loaded)
+    return Engine(loaded), loaded

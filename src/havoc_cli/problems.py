@@ -27,12 +27,16 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _show(argv: Sequence[str]) -> int:
-    flags = parse(ShowFlags, argv, prog="havoc problems show", description="Verified problems, with solution and answer.")
+    flags = parse(
+        ShowFlags, argv, prog="havoc problems show", description="Verified problems, with solution and answer."
+    )
     from havoc_problems.catalog import exam_problems, training_problems
 
     families = [flags.family] if flags.family else None
     problems = (
-        exam_problems(flags.count, families=families) if flags.exam else training_problems(flags.count, families=families)
+        exam_problems(flags.count, families=families)
+        if flags.exam
+        else training_problems(flags.count, families=families)
     )
     for problem in problems:
         print(f"--- {problem.family} ({problem.field}), seed {problem.seed}")

@@ -32,7 +32,9 @@ def run(argv: Sequence[str]) -> int:
     )
     config = load_config(flags, given).config
     if config.resume_from_checkpoint not in {None, "auto"}:
-        raise ConfigError("resume_from_checkpoint", "`havoc run` always goes on by itself.", "Leave it out, or use havoc train.")
+        raise ConfigError(
+            "resume_from_checkpoint", "`havoc run` always goes on by itself.", "Leave it out, or use havoc train."
+        )
     config = config.model_copy(update={"resume_from_checkpoint": "auto"})
     from havoc_core import log
 
@@ -55,7 +57,9 @@ def run_stages(config: TrainingConfig, *, command: str) -> int:
     choose_machine(config, None)  # whether it fits is said before any work is done
     files, stages = RunFiles.of(config), StageLog.open(RunFiles.of(config).stages)
     corpus_key = inputs_key(config.data, base=Path())
-    stages.do("data", corpus_key, lambda: _only_do(collect_corpus(config)), is_there=(files.run_dir / "corpus").is_dir())
+    stages.do(
+        "data", corpus_key, lambda: _only_do(collect_corpus(config)), is_there=(files.run_dir / "corpus").is_dir()
+    )
     corpus = collect_corpus(config)
     stages.do(
         "tokenizer",
@@ -164,7 +168,9 @@ def _write_samples(config: TrainingConfig, checkpoint: Path) -> None:
 def _report(config: TrainingConfig, command: str, checkpoint: Path, seconds: Mapping[str, float]) -> None:
     from havoc_cli.report import write_report
 
-    write_report(config, command=command, checkpoint=checkpoint, stages={k: v for k, v in seconds.items() if k != "report"})
+    write_report(
+        config, command=command, checkpoint=checkpoint, stages={k: v for k, v in seconds.items() if k != "report"}
+    )
 
 
 def _say_goodbye(files: RunFiles) -> None:

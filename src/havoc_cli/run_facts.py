@@ -40,7 +40,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise DataError(str(path), f"cannot be read ({error.strerror}).", "Train first: havoc run, or havoc train.") from None
+        raise DataError(
+            str(path), f"cannot be read ({error.strerror}).", "Train first: havoc run, or havoc train."
+        ) from None
     lines = []
     for line in text.splitlines():
         try:
@@ -83,7 +85,9 @@ def gather(config: TrainingConfig, *, command: str, checkpoint: Path, stages: Ma
         training=_training_curve(steps),
         validation=_validation_curve(validations),
         speed=_speed(steps, validations, stages),
-        reproduction=record.Reproduction(config_hash(config), data.store.id, state["chain"], config.seed, version("havoc")),
+        reproduction=record.Reproduction(
+            config_hash(config), data.store.id, state["chain"], config.seed, version("havoc")
+        ),
         comparison=_comparison(evaluation) if evaluation else None,
         exam=_exam(evaluation) if evaluation else None,
         samples=samples,
@@ -236,7 +240,9 @@ def _plan(
     return (
         record.PlanRow("Updates", float(total), float(state["step"]), ""),
         record.PlanRow("Tokens learnt from", float(total * rows * length), float(state["scored_tokens"]), ""),
-        record.PlanRow("Memory: weights, optimizer, activations; beside it the whole process", float(memory), peak, "bytes"),
+        record.PlanRow(
+            "Memory: weights, optimizer, activations; beside it the whole process", float(memory), peak, "bytes"
+        ),
     )
 
 
@@ -262,7 +268,9 @@ def _comparison(evaluation: Evaluation) -> record.Comparison | None:
                 return None
             return 8.0 * sum(s.compressed_bytes for s in found) / sum(s.raw_bytes for s in found)
 
-        size = sum(sizes[(names[0], g, False)].raw_bytes for g in groups) if names else int(score.counts.get("bytes", 0))
+        size = (
+            sum(sizes[(names[0], g, False)].raw_bytes for g in groups) if names else int(score.counts.get("bytes", 0))
+        )
         compressors = tuple(record.Compressor(name, rate(name, False), rate(name, True)) for name in names)
         return record.CompressionRow(score.group, size, score.value, score.low, score.high, compressors)
 

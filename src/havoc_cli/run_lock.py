@@ -30,6 +30,8 @@ def locked(files: RunFiles) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ConfigError(
-                "run_dir", f"another run works in {files.run_dir.resolve()}.", "Wait for it, or choose another: --run-dir."
+                "run_dir",
+                f"another run works in {files.run_dir.resolve()}.",
+                "Wait for it, or choose another: --run-dir.",
             ) from None
         yield

@@ -22,6 +22,8 @@ def pick(command: str, choices: Mapping[str, Callable[[Sequence[str]], int]], ar
     if name not in choices:
         near = difflib.get_close_matches(name, choices, n=1)
         raise ConfigError(
-            f"havoc {command}", f"there is no '{name}'.", f"Did you mean '{near[0]}'?" if near else f"There are: {names}."
+            f"havoc {command}",
+            f"there is no '{name}'.",
+            f"Did you mean '{near[0]}'?" if near else f"There are: {names}.",
         )
     return choices[name](rest)

@@ -44,7 +44,10 @@ def run(argv: Sequence[str]) -> int:
 
 def _train(argv: Sequence[str]) -> int:
     flags, given = parse_with_settings(
-        ConfigFlags, argv, prog="havoc tokenizer train", description="Learn a vocabulary from the training side of your text."
+        ConfigFlags,
+        argv,
+        prog="havoc tokenizer train",
+        description="Learn a vocabulary from the training side of your text.",
     )
     config = load_config(flags, given).config
     from havoc_data.prepare.build import collect_corpus
@@ -83,11 +86,20 @@ def _texts(flags: ReportFlags) -> dict[str, str]:
         try:
             return {path.name: path.read_text(encoding="utf-8", errors="replace")}
         except OSError as error:
-            raise DataError(str(path), f"cannot be read ({error.strerror}).", "Check the path given to --text.") from None
+            raise DataError(
+                str(path), f"cannot be read ({error.strerror}).", "Check the path given to --text."
+            ) from None
     from havoc_eval.held_out_text import read_held_out
 
     folder = Path(flags.run_dir) / "store" / "validation"
     found = sorted(folder.glob("*.jsonl.zst"))
     if not found:
-        raise DataError(str(folder), "holds no held-out text.", "Build a store (havoc data build), or name a file: --text.")
-    return {path.name.removesuffix(".jsonl.zst"): "\n".join(read_held_out(path)) for path in found}
+        raise DataError(
+            str(folder), "holds no held-out text.", "Build a store (havoc data build), or name a file: --text."
+        )
+    return {
+        path.name.removesuffix(".jsonl.zst"): "\n".join(
+            content for document in read_held_out(path) for content in document.contents
+        )
+        for path in found
+    }

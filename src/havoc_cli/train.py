@@ -30,7 +30,10 @@ class TrainFlags(ConfigFlags):
 def run(argv: Sequence[str], default_config: str | None = None) -> int:
     """Train, and give the exit code."""
     flags, given = parse_with_settings(
-        TrainFlags, argv, prog="havoc train", description="Train a model; makes tokenizer and store when they are missing."
+        TrainFlags,
+        argv,
+        prog="havoc train",
+        description="Train a model; makes tokenizer and store when they are missing.",
     )
     if flags.resume is not None:
         given["resume_from_checkpoint"] = flags.resume
@@ -89,7 +92,9 @@ def _checkpoint_config(resume: str, given: Mapping[str, Any]) -> Path | None:
     if resume != "auto":
         path = Path(resume) / "config.json"
         if not path.is_file():
-            raise CheckpointError(resume, "is no checkpoint (no config.json).", "`havoc checkpoint list` shows what there is.")
+            raise CheckpointError(
+                resume, "is no checkpoint (no config.json).", "`havoc checkpoint list` shows what there is."
+            )
         return path
     base = Path(given.get("run_dir", ".")) / given.get("checkpoint_dir", "checkpoints")
     if not base.is_dir():

@@ -16,15 +16,6 @@ from havoc_core.tokenizer import Tokenizer
 
 ROLES = ("system", "user", "assistant")
 
-CHAT_TEMPLATE = (
-    "{{- '<|bos|>' -}}"
-    "{%- for message in messages -%}"
-    "{{- '<|' + message['role'] + '|>' + message['content'] + '<|end|>' -}}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
-)
-"""The same format for other software (Jinja, as Hugging Face's tokenizers read it)."""
-
 
 @dataclass(frozen=True)
 class Rendered:

@@ -177,7 +177,11 @@ def step_checkpoints(folder: Path) -> list[Path]:
     """Folders named checkpoint_step_N, oldest first; not verified."""
     if not folder.is_dir():
         return []
-    found = {resolve(path.with_name(path.name.removesuffix(".old"))) for path in folder.iterdir() if step_of(path) is not None}
+    found = {
+        resolve(path.with_name(path.name.removesuffix(".old")))
+        for path in folder.iterdir()
+        if step_of(path) is not None
+    }
     return sorted((path for path in found if path.is_dir()), key=lambda path: step_of(path) or 0)
 
 
@@ -230,4 +234,6 @@ def _cannot_write(folder: Path, error: Exception) -> CheckpointError:
         errno.EROFS: "Choose a folder that you may write to: `checkpoint_dir`.",
     }
     remedy = remedies.get(number or 0, "Check the disk and the permissions of `checkpoint_dir`.")
-    return CheckpointError(str(folder), f"cannot be written ({reason}).", remedy + " Earlier checkpoints are untouched.")
+    return CheckpointError(
+        str(folder), f"cannot be written ({reason}).", remedy + " Earlier checkpoints are untouched."
+    )

@@ -145,7 +145,9 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _width_fits(self) -> ModelConfig:
         if self.attention.head_dim is None and self.d_model % self.attention.num_heads:
-            raise ValueError(f"d_model {self.d_model} is not a multiple of num_heads {self.attention.num_heads}; give head_dim")
+            raise ValueError(
+                f"d_model {self.d_model} is not a multiple of num_heads {self.attention.num_heads}; give head_dim"
+            )
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} is odd; channels are rotated in pairs")
         if (self.attention.rotary_dim or 0) > self.head_dim:
@@ -342,7 +344,9 @@ class TrainingConfig(Section):
     @model_validator(mode="after")
     def _parts_fit(self) -> TrainingConfig:
         if self.min_learning_rate > self.learning_rate:
-            raise ValueError(f"min_learning_rate {self.min_learning_rate:g} is above learning_rate {self.learning_rate:g}")
+            raise ValueError(
+                f"min_learning_rate {self.min_learning_rate:g} is above learning_rate {self.learning_rate:g}"
+            )
         if self.data.max_sequence_length > self.model.max_seq_len:
             raise ValueError(
                 f"data.max_sequence_length {self.data.max_sequence_length} is above model.max_seq_len {self.model.max_seq_len}"

@@ -25,24 +25,30 @@ CONFIG_VERSION = 1
 """Raised when an old config.json would no longer be understood; migrations live in this file."""
 
 
+# PyYAML wants a dot and a sign in the exponent: without this, 3e-4 and 1e5 are strings.
+_FLOAT = re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)$|^[-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*)$")
+
+
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 as PyYAML reads it, but 3e-4 is a number and a key given twice is an error."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own form
+        first: [("tag:yaml.org,2002:float", _FLOAT), *yaml.SafeLoader.yaml_implicit_resolvers.get(first, [])]
+        if first in "-+0123456789."
+        else yaml.SafeLoader.yaml_implicit_resolvers.get(first, [])
+        for first in {*yaml.SafeLoader.yaml_implicit_resolvers, *"-+0123456789."}
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key '{key}' is given twice", key_node.start_mark
                 )
             seen.add(key if isinstance(key, str) else None)
         return super().construct_mapping(node, deep)
-
-
-# PyYAML wants a dot and a sign in the exponent: without this, 3e-4 and 1e5 are strings.
-_FLOAT = re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)$|^[-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*)$")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(str(path), f"cannot be read ({error.strerror}).", "Check the path given to --config.") from None
+        raise ConfigError(
+            str(path), f"cannot be read ({error.strerror}).", "Check the path given to --config."
+        ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(str(path), f"is not UTF-8 text (byte {error.start}).", "Save it as UTF-8.") from None
     values = parse_yaml(text, where=str(path))
@@ -83,13 +91,15 @@ def parse_yaml(text: str, *, where: str) -> Any:
         ConfigError: the text is no YAML; says line and column.
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
         problem = error.problem or error.context or "it ends too early"
         raise ConfigError(
-            place, f"this is no YAML: {problem}.", "Check the indentation, and put quotes around text with ': ' or '#' in it."
+            place,
+            f"this is no YAML: {problem}.",
+            "Check the indentation, and put quotes around text with ': ' or '#' in it.",
         ) from None
     except yaml.YAMLError as error:
         raise ConfigError(where, f"this is no YAML: {error}.", "Save it as plain UTF-8 text.") from None
@@ -97,7 +107,9 @@ def parse_yaml(text: str, *, where: str) -> Any:
         raise ConfigError(where, f"a value cannot be read: {error}.", "Put quotes around it if it is text.") from None
 
 
-def resolve(file_values: Mapping[str, Any], flag_values: Mapping[str, Any], *, file_name: str = "the file") -> ResolvedConfig:
+def resolve(
+    file_values: Mapping[str, Any], flag_values: Mapping[str, Any], *, file_name: str = "the file"
+) -> ResolvedConfig:
     """Merge, check once, and remember where each value came from.
 
     Raises:
@@ -127,7 +139,9 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 def _model_in_full(values: Mapping[str, Any]) -> dict[str, Any]:
     """`model: nano` is short for `model: {size: nano}`."""
-    return {key: {"size": value} if key == "model" and isinstance(value, str) else value for key, value in values.items()}
+    return {
+        key: {"size": value} if key == "model" and isinstance(value, str) else value for key, value in values.items()
+    }
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -184,7 +198,9 @@ def _translated(error: ValidationError) -> ConfigError:
 
 
 def _fault(item: Any) -> tuple[str, str, str]:
-    loc = [str(part) for part in item["loc"] if not str(part).startswith(("literal[", "bool", "constrained-", "function-"))]
+    loc = [
+        str(part) for part in item["loc"] if not str(part).startswith(("literal[", "bool", "constrained-", "function-"))
+    ]
     where = ".".join(loc) or "config"
     kind, found = item["type"], item["input"]
     if kind == "extra_forbidden":
@@ -194,9 +210,17 @@ def _fault(item: Any) -> tuple[str, str, str]:
     if kind in {"literal_error", "bool_parsing", "bool_type"}:
         choices = _choices(loc)
         near = difflib.get_close_matches(str(found), choices, n=1)
-        return where, f"{found!r} is none of {', '.join(choices)}.", f"Did you mean '{near[0]}'?" if near else "Use one of them."
+        return (
+            where,
+            f"{found!r} is none of {', '.join(choices)}.",
+            f"Did you mean '{near[0]}'?" if near else "Use one of them.",
+        )
     if kind in {"model_type", "model_attributes_type", "dict_type"}:
-        return where, f"{found!r} is one value, but this is a group of settings.", f"Write `{loc[-1] if loc else where}: {{name: value}}`."
+        return (
+            where,
+            f"{found!r} is one value, but this is a group of settings.",
+            f"Write `{loc[-1] if loc else where}: {{name: value}}`.",
+        )
     wanted = item["msg"].removeprefix("Input should be ").removeprefix("a valid ")
     return where, f"{found!r} should be {wanted}.", _hint(loc)
 

@@ -41,11 +41,13 @@ def choose_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}[name]()
-    if not there:
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if not there[name]:
         built = "" if name != "cuda" or torch.version.cuda else " and this torch was built without CUDA"
         raise ConfigError(
-            "device", f"'{name}' was asked for, but there is none here{built}.", "Use `--device auto` or `--device cpu`."
+            "device",
+            f"'{name}' was asked for, but there is none here{built}.",
+            "Use `--device auto` or `--device cpu`.",
         )
     return torch.device(name)
 
@@ -77,7 +79,9 @@ def cpu_has_fast_bfloat16() -> bool:
 
 def set_threads(threads: int | None) -> int:
     """Set the CPU threads of torch and give their number; None: one per core that this process may use."""
-    chosen = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count() or 1
+    chosen = (
+        threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count() or 1
+    )
     torch.set_num_threads(chosen)
     return chosen
 
@@ -85,7 +89,7 @@ def set_threads(threads: int | None) -> int:
 def set_seeds(seed: int) -> None:
     """Seed Python, numpy and torch (CPU and every CUDA device)."""
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - libraries that draw from the global generator are meant
+    np.random.seed(seed)
     torch.manual_seed(seed)
 
 

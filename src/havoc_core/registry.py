@@ -54,7 +54,9 @@ class Shelf:
             if error.name is None or not path.startswith(error.name):
                 raise
             raise ConfigError(
-                self.setting, f"there is no module '{path}'.", "Name a file on the shelf, or a module that Python can import."
+                self.setting,
+                f"there is no module '{path}'.",
+                "Name a file on the shelf, or a module that Python can import.",
             ) from None
         for public in ("Options", "build"):
             if not hasattr(module, public):

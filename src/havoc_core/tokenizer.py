@@ -34,6 +34,15 @@ SPLIT_PATTERN = (
 )
 """The split of Qwen2: single digits, and a name ("qwen2") under which llama.cpp knows it."""
 
+CHAT_TEMPLATE = (
+    "{{- '<|bos|>' -}}"
+    "{%- for message in messages -%}"
+    "{{- '<|' + message['role'] + '|>' + message['content'] + '<|end|>' -}}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
+)
+"""The format of `chat_format.py` for other software: Jinja, as Hugging Face's tokenizers read it."""
+
 MAX_PIECE = 1_000_000
 """Characters encoded at once; longer texts are cut where the split pattern would cut anyway."""
 
@@ -86,8 +95,6 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json (or tokenizer.model), special_tokens.json, chat_template.jinja and token_bytes.npy."""
-        from havoc_core.chat_format import CHAT_TEMPLATE
-
         folder.mkdir(parents=True, exist_ok=True)
         self._engine.save(folder)
         (folder / "special_tokens.json").write_text(json.dumps(self.special, indent=1) + "\n", encoding="utf-8")
@@ -140,12 +147,10 @@ def _pieces(text: str) -> Iterator[str]:
     start = 0
     while len(text) - start > MAX_PIECE:
         cut = start + MAX_PIECE
-        match = None
-        for match in _SAFE_CUT.finditer(text, start + MAX_PIECE // 2, cut):
-            pass
         # Without a line end in half a million characters no cut is provably safe: the text still round-trips,
         # one pre-token may be split in two.
-        cut = match.end() if match else cut
+        for match in _SAFE_CUT.finditer(text, start + MAX_PIECE // 2, cut):
+            cut = match.end()
         yield text[start:cut]
         start = cut
     if start < len(text) or start == 0:
@@ -180,7 +185,9 @@ class BpeEngine:
         try:
             fast = FastTokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises plain Exception
-            raise DataError(str(path), f"is no tokenizer.json ({error}).", "Train one: havoc tokenizer train.") from None
+            raise DataError(
+                str(path), f"is no tokenizer.json ({error}).", "Train one: havoc tokenizer train."
+            ) from None
         if any(fast.token_to_id(char) is None for char in byte_alphabet().values()):
             # Read as if it were, most of its tokens would stand for nothing.
             raise DataError(
@@ -217,8 +224,8 @@ class BpeEngine:
                 if i in self._added_text:  # written as it is, not in the alphabet of bytes
                     table.append(self._added_text[i].encode())
                     continue
-                piece = self._fast.id_to_token(i)
-                known = piece is not None and i not in special and not piece.startswith("<|unused_")
+                piece = self._fast.id_to_token(i) or ""
+                known = i not in special and not piece.startswith("<|unused_")
                 table.append(bytes(back[c] for c in piece) if known and all(c in back for c in piece) else b"")
             self._table = table
         return self._table

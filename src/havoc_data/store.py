@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -240,6 +239,6 @@ def replace_folder(beside: Path, folder: Path) -> None:
     aside = folder.with_name(folder.name + ".old")
     shutil.rmtree(aside, ignore_errors=True)
     if folder.exists():
-        os.replace(folder, aside)
-    os.replace(beside, folder)
+        folder.replace(aside)
+    beside.replace(folder)
     shutil.rmtree(aside, ignore_errors=True)

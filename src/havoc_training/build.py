@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ from havoc_training.memory_check import check_memory
 from havoc_training.observers import MetricsFile, Observer, RunFacts, Screen
 from havoc_training.optimizer import Optimizer
 from havoc_training.placement import Compilation, choose_compilation, place
-from havoc_training.schedules import choose
+from havoc_training.schedules import Schedule, choose
 from havoc_training.state import TrainState
 from havoc_training.step import StepSettings
 from havoc_training.tracker import TRACKERS, TrackerSettings
@@ -74,54 +75,66 @@ def build_trainer(config: TrainingConfig, *, saved: SavedRun | None = None, fine
     )
     compilation = _compilation(config, continued, machine.device, plan)
     identity = _identity(config, data, loader)
+    if continued is not None:
+        differences = identity.differences(continued.state["identity"]) + _other_optimizer(config, continued)
+        _refuse_differences(differences, continued)
     set_seeds(config.seed + machine.world.rank)
     model = havoc.build(config.model)
     masters = _starting_weights(model, config, saved)
     place(model, masters, precision=machine.precision, device=machine.device, compilation=compilation)
     optimizer = Optimizer(model, masters if machine.precision.has_master else None, config)
-    state = TrainState()
-    if continued is not None:
-        differences = identity.differences(continued.state["identity"])
-        _refuse_differences(differences + _other_optimizer(config, continued), continued)
-        state = restore(continued, optimizer)
+    state = TrainState() if continued is None else restore(continued, optimizer)
+    # Kept, so that the held-out rows stay the same when a resume changes the micro-batch.
+    num_held_out = config.eval_samples * config.batch_size
+    num_held_out = num_held_out if continued is None else int(continued.resolved["validation_rows"])
     resolved = {
         "rows_per_step": plan.rows_per_step,
         "total_steps": plan.total_steps,
+        "validation_rows": num_held_out,
         "threads": machine.threads,
         "precision": machine.precision.name,
         "compile": asdict(compilation),
         "device": machine.device.type,
     }
-    files = RunFiles.of(config)
     return Trainer(
         model=model,
         optimizer=optimizer,
         loader=loader,
         plan=plan,
-        schedule=choose(
-            config.lr_scheduler_type,
-            warmup_steps=plan.warmup_steps,
-            total_steps=plan.total_steps,
-            floor=config.min_learning_rate / config.learning_rate,
-            decay_fraction=config.decay_fraction,
-        ),
-        keeper=CheckpointKeeper(
-            files.checkpoints,
-            keep_last=config.keep_last_n_checkpoints,
-            config=config,
-            tokenizer=data.tokenizer,
-            identity=identity,
-            resolved=resolved,
-            dummy_data=bool(data.store.manifest["dummy"]),
-            rows_per_epoch=loader.rows_per_epoch,
-        ),
-        observers=_observers(config, files) if machine.world.rank == 0 else [],
-        held_out=_held_out(config, loader, data, machine.world, plan),
+        schedule=_schedule(config, plan),
+        keeper=_keeper(config, data, loader, identity, resolved),
+        observers=_observers(config) if machine.world.rank == 0 else [],
+        held_out=_held_out(loader, data, plan, num_rows=num_held_out),
         step_settings=StepSettings(config.max_grad_norm, config.z_loss_weight, machine.world),
         intervals=Intervals(save=config.save_every_n_steps, validate=config.eval_every_n_steps),
         precision=machine.precision,
         state=state,
-        facts=_facts(config, plan, machine, data, loader, state),
+        facts=_facts(config, plan, machine, data, loader),
+    )
+
+
+def _schedule(config: TrainingConfig, plan: BatchPlan) -> Schedule:
+    return choose(
+        config.lr_scheduler_type,
+        warmup_steps=plan.warmup_steps,
+        total_steps=plan.total_steps,
+        floor=config.min_learning_rate / config.learning_rate,
+        decay_fraction=config.decay_fraction,
+    )
+
+
+def _keeper(
+    config: TrainingConfig, data: PreparedData, loader: Loader, identity: Identity, resolved: Mapping[str, Any]
+) -> CheckpointKeeper:
+    return CheckpointKeeper(
+        RunFiles.of(config).checkpoints,
+        keep_last=config.keep_last_n_checkpoints,
+        config=config,
+        tokenizer=data.tokenizer,
+        identity=identity,
+        resolved=resolved,
+        dummy_data=bool(data.store.manifest["dummy"]),
+        rows_per_epoch=loader.rows_per_epoch,
     )
 
 
@@ -182,7 +195,9 @@ def _refuse_to_overwrite(config: TrainingConfig, continued: SavedRun | None) -> 
         probe.unlink()
     except OSError as error:
         raise CheckpointError(
-            str(folder), f"cannot be written to ({error.strerror}).", "Choose another folder: checkpoint_dir or --run-dir."
+            str(folder),
+            f"cannot be written to ({error.strerror}).",
+            "Choose another folder: checkpoint_dir or --run-dir.",
         ) from None
 
 
@@ -206,9 +221,7 @@ def make_loader(config: TrainingConfig, data: PreparedData) -> Loader:
         packing=config.data.packing,
     )
     tokenizer = data.tokenizer
-    return Loader(
-        data.store, mixture, seed=config.seed, token_bytes=tokenizer.token_bytes(), pad_id=tokenizer.pad_id
-    )
+    return Loader(data.store, mixture, seed=config.seed, token_bytes=tokenizer.token_bytes(), pad_id=tokenizer.pad_id)
 
 
 def _identity(config: TrainingConfig, data: PreparedData, loader: Loader) -> Identity:
@@ -274,15 +287,13 @@ def _announce_changes(config: TrainingConfig, continued: SavedRun) -> None:
             LOGGER.info("%s is %s from here on; it was %s.", name, now, was)
 
 
-def _held_out(
-    config: TrainingConfig, loader: Loader, data: PreparedData, world: World, plan: BatchPlan
-) -> HeldOut:
-    rows = config.eval_samples * config.batch_size
+def _held_out(loader: Loader, data: PreparedData, plan: BatchPlan, *, num_rows: int) -> HeldOut:
     lengths = torch.from_numpy(data.tokenizer.token_lengths())
-    return HeldOut(loader.validation_batches(rows, plan.micro_batch_size), loader.plan.ratios, lengths)
+    return HeldOut(loader.validation_batches(num_rows, plan.micro_batch_size), loader.plan.ratios, lengths)
 
 
-def _observers(config: TrainingConfig, files: RunFiles) -> list[Observer]:
+def _observers(config: TrainingConfig) -> list[Observer]:
+    files = RunFiles.of(config)
     out: list[Observer] = [Screen(config.log_every_n_steps), MetricsFile(files.metrics)]
     run_name = config.tracking.run_name or files.run_dir.resolve().name
     settings = TrackerSettings(files.logs, run_name, config.log_every_n_steps)
@@ -292,9 +303,7 @@ def _observers(config: TrainingConfig, files: RunFiles) -> list[Observer]:
     return out
 
 
-def _facts(
-    config: TrainingConfig, plan: BatchPlan, machine: Machine, data: PreparedData, loader: Loader, state: TrainState
-) -> RunFacts:
+def _facts(config: TrainingConfig, plan: BatchPlan, machine: Machine, data: PreparedData, loader: Loader) -> RunFacts:
     tokens = plan.rows_per_step * config.data.max_sequence_length
     lines = [
         f"Model {config.model.size}: {num_parameters(config.model) / 1e6:,.2f} M parameters, "
@@ -312,4 +321,4 @@ def _facts(
     dummy = bool(data.store.manifest["dummy"])
     if dummy:
         lines.insert(0, "DUMMY DATA: random words, good for testing only. Put real text into data/<group>/.")
-    return RunFacts(plan.total_steps, state.step, "\n".join(lines), config.model_dump(mode="json"), dummy)
+    return RunFacts(plan.total_steps, 0, "\n".join(lines), config.model_dump(mode="json"), dummy)

@@ -91,7 +91,9 @@ class SavedRun:
             CheckpointError: it is missing or damaged.
         """
         checkpoint.verify(folder)
-        config = from_json((checkpoint.resolve(folder) / "config.json").read_text("utf-8"), where=f"{folder}/config.json")
+        config = from_json(
+            (checkpoint.resolve(folder) / "config.json").read_text("utf-8"), where=f"{folder}/config.json"
+        )
         return cls(folder, checkpoint.load_json(folder, "training_state.json"), config)
 
     @property
@@ -168,7 +170,14 @@ class CheckpointKeeper:
         self._rows_per_epoch = rows_per_epoch
 
     def save(
-        self, name: str, model: Decoder, optimizer: Optimizer, state: TrainState, *, scales_loss: bool, consistent: bool = True
+        self,
+        name: str,
+        model: Decoder,
+        optimizer: Optimizer,
+        state: TrainState,
+        *,
+        scales_loss: bool,
+        consistent: bool = True,
     ) -> Path:
         """Write a checkpoint called `name`, or checkpoint_step_N for N = state.step if that is its name.
 
@@ -178,7 +187,9 @@ class CheckpointKeeper:
         target = self.folder / name
         with checkpoint.writing(target) as folder:
             # Cloned: a view would be written with all of the storage behind it.
-            checkpoint.save_tensors(folder / "model.pt", {k: v.detach().cpu().clone() for k, v in model.state_dict().items()})
+            checkpoint.save_tensors(
+                folder / "model.pt", {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+            )
             checkpoint.save_tensors(folder / "optimizer.pt", optimizer.state_dict())
             rates = [group["lr"] for group in optimizer.param_groups()]
             checkpoint.save_tensors(
@@ -190,11 +201,14 @@ class CheckpointKeeper:
                     folder / "scaler.pt", {"scale": state.scale.scale, "good_steps": state.scale.good_steps}
                 )
             checkpoint.save_tensors(folder / "random_states.pt", random_states())
-            checkpoint.save_json(
-                folder / "training_state.json",
-                state.to_json() | self._facts | {"identity": vars(self._identity), "consistent": consistent,
-                                                 "epoch": state.next_slot / self._rows_per_epoch, "best_val_loss": state.best_loss},
-            )  # fmt: skip
+            facts = {
+                **self._facts,
+                "identity": vars(self._identity),
+                "consistent": consistent,
+                "epoch": state.next_slot / self._rows_per_epoch,
+                "best_val_loss": state.best_loss,
+            }
+            checkpoint.save_json(folder / "training_state.json", state.to_json() | facts)
             (folder / "config.json").write_text(to_json(self._config), encoding="utf-8")
             self._tokenizer.save(folder / "tokenizer")
         self._drop_old(target)
@@ -228,7 +242,7 @@ def restore(saved: SavedRun, optimizer: Optimizer) -> TrainState:
 def random_states() -> dict[str, Any]:
     """States of Python's, numpy's and torch's generators, as tensors and plain values."""
     version, internal, gauss = random.getstate()
-    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
+    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     states: dict[str, Any] = {
         "python": [version, list(internal), gauss],
         "numpy": [torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
@@ -244,7 +258,7 @@ def set_random_states(states: Mapping[str, Any]) -> None:
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
     keys, position, has_gauss, cached = states["numpy"]
-    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))
     torch.set_rng_state(states["torch"].clone())
     if "cuda" in states and torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])

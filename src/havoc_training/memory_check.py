@@ -31,7 +31,7 @@ def check_memory(config: TrainingConfig, *, working_bytes: int, available_bytes:
         f"exact AdamW, {config.batch_size} rows of {config.data.max_sequence_length}); "
         f"the {device} has {available_bytes / _GIB:.1f} GiB."
     )
-    smaller = [rows for rows in range(config.batch_size - 1, 0, -1)]
+    smaller = list(range(config.batch_size - 1, 0, -1))
     for rows in smaller:
         if _needed(config.model, config, working_bytes, rows) <= available_bytes:
             raise PlanError("memory", found, f"Set batch_size to {rows} and raise gradient_accumulation_steps instead.")

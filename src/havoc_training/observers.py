@@ -65,10 +65,17 @@ class ValidationRecord:
 class Observer(Protocol):
     """Told about a run."""
 
-    def started(self, facts: RunFacts) -> None: ...
-    def stepped(self, record: StepRecord) -> None: ...
-    def validated(self, record: ValidationRecord) -> None: ...
-    def closed(self) -> None: ...
+    def started(self, facts: RunFacts) -> None:
+        """A run starts or resumes."""
+
+    def stepped(self, record: StepRecord) -> None:
+        """An update was made."""
+
+    def validated(self, record: ValidationRecord) -> None:
+        """A validation was made."""
+
+    def closed(self) -> None:
+        """The run ended, however it ended."""
 
 
 class Screen:
@@ -195,7 +202,8 @@ class MetricsFile:
 
 def _split_lines(text: str, step: int) -> tuple[list[str], list[str]]:
     """Lines up to a step, and the others; a line that a kill cut short belongs to the others."""
-    kept, later = [], []
+    kept: list[str] = []
+    later: list[str] = []
     for line in text.splitlines(keepends=True):
         try:
             known = int(json.loads(line)["step"]) <= step and line.endswith("\n")

@@ -61,7 +61,8 @@ class Optimizer:
     def __init__(self, model: Decoder, masters: Mapping[str, Tensor] | None, config: TrainingConfig) -> None:
         self._working = dict(model.named_parameters())
         self.masters = {
-            name: weight.detach() if masters is None or weight.dtype == torch.float32
+            name: weight.detach()
+            if masters is None or weight.dtype == torch.float32
             # A copy of its own: the caller may hold the values it handed in.
             else masters[name].to(device=weight.device, dtype=torch.float32, copy=True)
             for name, weight in self._working.items()
@@ -123,7 +124,9 @@ class Optimizer:
         """
         if set(state) != set(self.masters):
             odd = sorted(set(state) ^ set(self.masters))
-            raise CheckpointError("optimizer.pt", f"{odd[0]} is in one of model and file only.", "Resume with --fine-tune.")
+            raise CheckpointError(
+                "optimizer.pt", f"{odd[0]} is in one of model and file only.", "Resume with --fine-tune."
+            )
         by_identity = {id(master): name for name, master in self.masters.items()}
         for part in self.parts:
             for group in part.param_groups:
@@ -138,9 +141,7 @@ class Optimizer:
         self.publish()
 
 
-def parameter_groups(
-    model: Decoder, masters: Mapping[str, Tensor], *, decay_embeddings: bool
-) -> list[ParameterGroup]:
+def parameter_groups(model: Decoder, masters: Mapping[str, Tensor], *, decay_embeddings: bool) -> list[ParameterGroup]:
     """Matrices inside the blocks, embedding and head, and one-dimensional parameters, which never decay."""
     inside = {id(parameter) for parameter in model.blocks.parameters()}
     kinds: dict[str, list[str]] = {"matrices": [], "embeddings": [], "vectors": []}
@@ -167,7 +168,8 @@ def round_to_bfloat16(values: Tensor) -> Tensor:
 
 def gradient_norm(gradients: Iterable[Tensor]) -> Tensor:
     """Euclidean norm of all gradients together, float32 scalar."""
-    return torch.stack(torch._foreach_norm(list(gradients))).norm()
+    norm: Tensor = torch.stack(torch._foreach_norm(list(gradients))).norm()
+    return norm
 
 
 def clip(gradients: Mapping[str, Tensor], norm: Tensor, max_norm: float) -> None:

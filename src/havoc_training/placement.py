@@ -56,7 +56,9 @@ def choose_compilation(setting: str, *, device: torch.device, total_steps: int) 
     if setting == "off":
         return Compilation(blocks=False, cpu_attention=False)
     kernel = device.type == "cpu" and attention_kernel.load() is not None
-    repaid = device.type == "cuda" or (device.type == "cpu" and has_cpp_compiler() and total_steps >= _WORTH_COMPILING_STEPS)
+    repaid = device.type == "cuda" or (
+        device.type == "cpu" and has_cpp_compiler() and total_steps >= _WORTH_COMPILING_STEPS
+    )
     return Compilation(blocks=setting == "on" or repaid, cpu_attention=kernel)
 
 

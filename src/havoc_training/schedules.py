@@ -44,9 +44,7 @@ def wsd(step: int, *, warmup_steps: int, total_steps: int, decay_fraction: float
     return 1.0 - (1.0 - floor) * _progress(step, decay_start, total_steps)
 
 
-def choose(
-    kind: str, *, warmup_steps: int, total_steps: int, floor: float, decay_fraction: float
-) -> Schedule:
+def choose(kind: str, *, warmup_steps: int, total_steps: int, floor: float, decay_fraction: float) -> Schedule:
     """The schedule that `lr_scheduler_type` names, as a function of the step alone."""
     if kind == "constant":
         return lambda step: constant(step, warmup_steps=warmup_steps)

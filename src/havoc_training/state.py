@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from havoc_data.loading.ledger import EMPTY_CHAIN, batch_hash, extend_chain
@@ -23,7 +23,7 @@ class TrainState:
     best_loss: float | None = None
     """Lowest validation loss so far."""
     best_step: int | None = None
-    scale: GradientScale = GradientScale()
+    scale: GradientScale = field(default_factory=GradientScale)
 
     def after(self, result: StepResult, *, rows: list[bytes], scales_loss: bool) -> TrainState:
         """The state after an update on rows with these hashes, in slot order."""

@@ -51,7 +51,9 @@ def test_a_tokenizer_without_role_tokens_is_refused():
             return [5]
 
     assert not has_chat_tokens(Bare())
-    with pytest.raises(DataError, match=r"tokenizer: it has no token <\|user\|>, which dialogs need. Use `tokenizer.kind: bpe`"):
+    with pytest.raises(
+        DataError, match=r"tokenizer: it has no token <\|user\|>, which dialogs need. Use `tokenizer.kind: bpe`"
+    ):
         render(Bare(), [("user", "x")])
 
 

@@ -188,7 +188,9 @@ def test_an_error_inside_the_block_leaves_the_old_one_whole(folder):
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
-@pytest.mark.parametrize("error", [OSError(28, "x"), RuntimeError("enforce fail at inline_container.cc"), RuntimeError()])
+@pytest.mark.parametrize(
+    "error", [OSError(28, "x"), RuntimeError("enforce fail at inline_container.cc"), RuntimeError()]
+)
 def test_what_cannot_be_written_is_a_checkpoint_error_and_leaves_the_old_one(folder, error):
     with pytest.raises(CheckpointError, match="cannot be written") as caught, checkpoint.writing(folder):
         raise error
@@ -234,7 +236,13 @@ def test_remains_of_a_killed_writer_are_in_nobodys_way(folder):
 
 
 def test_step_checkpoints_come_oldest_first_by_number(tmp_path):
-    for name in ("checkpoint_step_10", "checkpoint_step_9", "checkpoint_best", "checkpoint_step_x", ".checkpoint_step_1.writing"):
+    for name in (
+        "checkpoint_step_10",
+        "checkpoint_step_9",
+        "checkpoint_best",
+        "checkpoint_step_x",
+        ".checkpoint_step_1.writing",
+    ):
         (tmp_path / name).mkdir()
     (tmp_path / "checkpoint_step_3").write_text("a file")
     assert [path.name for path in checkpoint.step_checkpoints(tmp_path)] == ["checkpoint_step_9", "checkpoint_step_10"]
@@ -286,7 +294,9 @@ for moment in range(1, 80):
 
 def test_a_kill_at_any_moment_leaves_one_whole_checkpoint(tmp_path):
     """The writer is killed at its first, second, third … file operation, until it comes through."""
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "a")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "a")], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     lines = [tuple(int(part) for part in line.split()) for line in done.stdout.splitlines()]
     assert len(lines) > 10

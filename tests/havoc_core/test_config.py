@@ -73,7 +73,10 @@ def test_an_unrelated_setting_of_attention_does_not_change_the_width_of_a_head()
         ({"attention": {"rotary_dim": 5}}, "rotary_dim 5 is odd"),
         ({"attention": {"rotary_dim": 64, "head_dim": 32}}, "rotary_dim 64 is larger than head_dim 32"),
         ({"attention": {"rotary_dim": 64}}, "rotary_dim 64 is larger than head_dim 32"),
-        ({"d_model": 100, "attention": {"num_heads": 8, "num_kv_heads": 2}}, "d_model 100 is not a multiple of num_heads 8"),
+        (
+            {"d_model": 100, "attention": {"num_heads": 8, "num_kv_heads": 2}},
+            "d_model 100 is not a multiple of num_heads 8",
+        ),
         ({"attention": {"head_dim": 5}}, "head_dim 5 is odd"),
         ({"vocab_size": 511}, "512"),
         ({"dropout": 1.0}, "less than 1"),
@@ -90,7 +93,10 @@ def test_a_shape_that_cannot_be_built_is_refused(values, says):
     [
         ({"min_learning_rate": 1e-3}, "min_learning_rate 0.001 is above learning_rate 0.0003"),
         ({"model": "nano", "data": {"max_sequence_length": 8192}}, "8192 is above model.max_seq_len 4096"),
-        ({"model": "nano", "tokenizer": {"vocab_size": 5000}}, "tokenizer.vocab_size 5000 is above model.vocab_size 4096"),
+        (
+            {"model": "nano", "tokenizer": {"vocab_size": 5000}},
+            "tokenizer.vocab_size 5000 is above model.vocab_size 4096",
+        ),
         ({"data": {"domain_ratio": 0.5}}, "is 0.9, and shares must add up to 1"),
     ],
 )
@@ -104,7 +110,9 @@ def test_a_config_is_frozen():
         TrainingConfig().seed = 1
 
 
-@pytest.mark.parametrize("name", ["max_epochs", "max_grad_norm", "learning_rate", "weight_decay", "z_loss_weight", "adam_epsilon"])
+@pytest.mark.parametrize(
+    "name", ["max_epochs", "max_grad_norm", "learning_rate", "weight_decay", "z_loss_weight", "adam_epsilon"]
+)
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 def test_no_setting_is_infinite_or_not_a_number(name, value):
     """Regression: max_epochs: .inf ended in an OverflowError."""
@@ -119,7 +127,9 @@ def test_true_is_no_whole_number(name):
         TrainingConfig.model_validate({name: True})
 
 
-@pytest.mark.parametrize(("written", "meant"), [(True, "on"), (False, "off"), ("on", "on"), ("off", "off"), ("auto", "auto")])
+@pytest.mark.parametrize(
+    ("written", "meant"), [(True, "on"), (False, "off"), ("on", "on"), ("off", "off"), ("auto", "auto")]
+)
 def test_a_bare_on_means_on(written, meant):
     """Regression: YAML 1.1 reads `compile: on` as true, which was refused as none of auto, on, off."""
     assert TrainingConfig.model_validate({"compile": written}).compile == meant

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from havoc_core.config import ModelConfig, TrainingConfig
-from havoc_core.config_files import config_hash, from_json, leaves, merge, parse_yaml, read_yaml, resolve, setting_docs, to_json
+from havoc_core.config_files import (
+    config_hash,
+    from_json,
+    leaves,
+    merge,
+    parse_yaml,
+    read_yaml,
+    resolve,
+    setting_docs,
+    to_json,
+)
 from havoc_core.errors import ConfigError
 
 # The hardware section of the founding guide, as it stands there.
@@ -43,7 +53,9 @@ def test_every_spelling_of_a_number_means_the_same(spelled):
     assert parse_yaml(spelled, where="") == 3e-4
 
 
-@pytest.mark.parametrize(("spelled", "value"), [("1e5", 1e5), ("1_000", 1000), ("-2e3", -2000.0), ("7", 7), ("1.5", 1.5)])
+@pytest.mark.parametrize(
+    ("spelled", "value"), [("1e5", 1e5), ("1_000", 1000), ("-2e3", -2000.0), ("7", 7), ("1.5", 1.5)]
+)
 def test_numbers_are_numbers(spelled, value):
     assert parse_yaml(spelled, where="") == value
 
@@ -94,17 +106,32 @@ def test_a_flag_can_mend_a_file():
     [
         ("optimzer: adamw", "optimzer", "no such setting", "Did you mean 'optimizer'?"),
         ("model: {dmodel: 3}", "model.dmodel", "no such setting", "Did you mean 'd_model'?"),
-        ("model: {attention: {num_head: 3}}", "model.attention.num_head", "no such setting", "Did you mean 'num_heads'?"),
+        (
+            "model: {attention: {num_head: 3}}",
+            "model.attention.num_head",
+            "no such setting",
+            "Did you mean 'num_heads'?",
+        ),
         ("num_layers: 3", "num_layers", "no such setting", "Did you mean 'model.num_layers'?"),
         ("qqqq: 3", "qqqq", "no such setting", "havoc config show"),
-        ("data: {sources: [{kind: dummy, gruop: x}]}", "data.sources.0.gruop", "no such setting", "Did you mean 'group'?"),
+        (
+            "data: {sources: [{kind: dummy, gruop: x}]}",
+            "data.sources.0.gruop",
+            "no such setting",
+            "Did you mean 'group'?",
+        ),
         ("batch_size: two", "batch_size", "'two'", "Rows per device"),
         ("batch_size: 2.5", "batch_size", "2.5", "Rows per device"),
         ("batch_size: yes", "batch_size", "whole number", "Rows per device"),
         ("batch_size: 0", "batch_size", "0 should be greater than or equal to 1", "Rows per device"),
         ("learning_rate: 3", "learning_rate", "less than 1", "Peak"),
         ("max_epochs: .inf", "max_epochs", "finite", "Passes over"),
-        ("lr_scheduler_type: cosin", "lr_scheduler_type", "none of cosine, linear, constant, wsd", "Did you mean 'cosine'?"),
+        (
+            "lr_scheduler_type: cosin",
+            "lr_scheduler_type",
+            "none of cosine, linear, constant, wsd",
+            "Did you mean 'cosine'?",
+        ),
         ("use_amp: maybe", "use_amp", "none of true, false, auto", "Use one of them."),
         ("device: gpu", "device", "none of auto, cuda, mps, cpu", ""),
         ("model: 3", "model", "group of settings", "Write `model:"),
@@ -184,7 +211,9 @@ def test_merging_replaces_lists_and_joins_mappings():
     assert merge({"a": {"x": 1, "y": 2}, "b": [1]}, {"a": {"y": 3}, "b": [2]}) == {"a": {"x": 1, "y": 3}, "b": [2]}
 
 
-@pytest.mark.parametrize("text", ["{}", "model: nano", "learning_rate: 2.7182818284590452e-4\ndata: {weights: {ä: 0.1}}"])
+@pytest.mark.parametrize(
+    "text", ["{}", "model: nano", "learning_rate: 2.7182818284590452e-4\ndata: {weights: {ä: 0.1}}"]
+)
 def test_json_restores_the_config_exactly(text):
     config = of(text).config
     assert from_json(to_json(config), where="config.json") == config
@@ -195,7 +224,9 @@ def test_another_setting_is_another_hash():
     assert config_hash(TrainingConfig()) != config_hash(TrainingConfig(seed=1))
 
 
-@pytest.mark.parametrize(("text", "found"), [("{", "no JSON"), ("[]", "holds no settings"), ('{"sed": 1}', "no such setting")])
+@pytest.mark.parametrize(
+    ("text", "found"), [("{", "no JSON"), ("[]", "holds no settings"), ('{"sed": 1}', "no such setting")]
+)
 def test_a_damaged_config_json_is_refused(text, found):
     with pytest.raises(ConfigError) as caught:
         from_json(text, where="checkpoint/config.json")
@@ -212,4 +243,6 @@ def test_every_setting_has_a_docstring():
 
 def test_the_json_is_canonical():
     assert list(json.loads(to_json(TrainingConfig()))) == sorted(TrainingConfig.model_fields)
-    assert to_json(ModelConfig.model_validate("nano")) == to_json(ModelConfig.model_validate({"size": "nano", "num_layers": 4}))
+    assert to_json(ModelConfig.model_validate("nano")) == to_json(
+        ModelConfig.model_validate({"size": "nano", "num_layers": 4})
+    )

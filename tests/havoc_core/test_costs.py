@@ -21,7 +21,11 @@ def test_a_named_size_has_the_parameters_that_its_name_promises(size):
 
 
 def test_the_7b_has_exactly_7_013_150_720_parameters():
-    assert num_parameters(ModelConfig()) == 7_013_150_720 == 32 * (2 * 4096 * 128 * 40 + 3 * 4096 * 13056 + 2 * 4096 + 256) + 4096 + 2 * 65536 * 4096
+    assert (
+        num_parameters(ModelConfig())
+        == 7_013_150_720
+        == 32 * (2 * 4096 * 128 * 40 + 3 * 4096 * 13056 + 2 * 4096 + 256) + 4096 + 2 * 65536 * 4096
+    )
 
 
 @pytest.mark.parametrize("size", MODEL_SIZES)

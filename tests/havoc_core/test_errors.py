@@ -6,7 +6,14 @@ import pytest
 
 from havoc_core import errors
 
-CODES = {"ConfigError": 2, "DataError": 2, "MissingPackageError": 2, "PlanError": 3, "CheckpointError": 1, "TrainingError": 1}
+CODES = {
+    "ConfigError": 2,
+    "DataError": 2,
+    "MissingPackageError": 2,
+    "PlanError": 3,
+    "CheckpointError": 1,
+    "TrainingError": 1,
+}
 
 
 @pytest.mark.parametrize("name", CODES)

@@ -26,7 +26,8 @@ from havoc_core.tokenizer import (
 from havoc_data.prepare.train_tokenizer import train_bpe, train_sentencepiece
 
 TEXTS = [
-    "The mean of a sample is the sum of its values over their number.\n\n\tdef mean(x):\n\t\treturn sum(x) / len(x)\n" * 4,
+    "The mean of a sample is the sum of its values over their number.\n\n\tdef mean(x):\n\t\treturn sum(x) / len(x)\n"
+    * 4,
     "Größe, 温度 and Σ are words; ∫₀¹ x² dx = 1/3, ∀ε>0 ∃δ, 𝔼[X] ≤ ℝ 😀 is none. It's we'll 12345\r\n" * 4,
 ]
 # Mathematical operators and alphanumerics, letterlike, arrows, super- and subscripts, Greek, combining marks, technical.
@@ -212,7 +213,9 @@ def test_half_a_character_becomes_a_replacement_character(bpe):
 def foreign(special, *, added=(), alphabet=True):
     fast = FastTokenizer(models.BPE())
     trainer = trainers.BpeTrainer(
-        special_tokens=special, initial_alphabet=list(byte_alphabet().values()) if alphabet else ["a"], show_progress=False
+        special_tokens=special,
+        initial_alphabet=list(byte_alphabet().values()) if alphabet else ["a"],
+        show_progress=False,
     )
     fast.train_from_iterator([], trainer)
     fast.add_tokens([AddedToken(text, special=False, normalized=False) for text in added])
@@ -275,7 +278,13 @@ def test_a_sentencepiece_model_without_beginning_and_end_is_refused(tmp_path):
 
     out = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(TEXTS), model_writer=out, vocab_size=120, bos_id=-1, eos_id=-1, minloglevel=2, hard_vocab_limit=False
+        sentence_iterator=iter(TEXTS),
+        model_writer=out,
+        vocab_size=120,
+        bos_id=-1,
+        eos_id=-1,
+        minloglevel=2,
+        hard_vocab_limit=False,
     )
     (tmp_path / "a.model").write_bytes(out.getvalue())
     with pytest.raises(DataError, match="tokenizer: the SentencePiece model has no bos or eos id. Train it with both."):

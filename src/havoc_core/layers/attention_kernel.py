@@ -60,7 +60,7 @@ def document_attention(q: Tensor, k: Tensor, v: Tensor, starts: Tensor) -> Tenso
     Returns:
         [B, T, H, E].
     """
-    out, _ = _forward(q, k, v, starts)
+    out: Tensor = _forward(q, k, v, starts)[0]
     return out
 
 

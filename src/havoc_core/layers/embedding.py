@@ -18,7 +18,7 @@ class _Lookup(torch.autograd.Function):
         return weight[tokens]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (tokens,) = ctx.saved_tensors
         wide = torch.promote_types(ctx.dtype, torch.float32)
         total = torch.zeros(ctx.shape, dtype=wide, device=grad.device)

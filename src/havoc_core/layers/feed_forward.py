@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -20,7 +22,8 @@ class FeedForward(nn.Module):
         self.gate_proj = nn.Linear(d_model, hidden_dim, bias=False)
         self.up_proj = nn.Linear(d_model, hidden_dim, bias=False)
         self.down_proj = nn.Linear(hidden_dim, d_model, bias=False)
-        self._gate = {"swiglu": F.silu, "geglu": F.gelu}[activation]
+        gates: dict[str, Callable[[Tensor], Tensor]] = {"swiglu": F.silu, "geglu": F.gelu}
+        self._gate = gates[activation]
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [B, T, D]."""

@@ -46,7 +46,9 @@ class KVCache:
         total = self.length + num_new
         columns = torch.arange(total, device=self._padding.device)
         rows = columns[self.length :]
-        seen = (columns[None, None, :] >= self._padding[:, None, None]) & (columns[None, None, :] <= rows[None, :, None])
+        seen = (columns[None, None, :] >= self._padding[:, None, None]) & (
+            columns[None, None, :] <= rows[None, :, None]
+        )
         return (seen | (columns[None, None, :] == rows[None, :, None]))[:, None]
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

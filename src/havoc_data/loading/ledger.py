@@ -17,8 +17,8 @@ EMPTY_CHAIN = bytes(16)
 
 def row_hash(inputs: np.ndarray, labels: np.ndarray, lengths: Sequence[int]) -> bytes:
     """16 bytes for one row. inputs, labels: int64 [T]."""
-    digest = hashlib.blake2b(np.ascontiguousarray(inputs, dtype="<i8"), digest_size=16)
-    digest.update(np.ascontiguousarray(labels, dtype="<i8"))
+    digest = hashlib.blake2b(np.ascontiguousarray(inputs, dtype="<i8").data, digest_size=16)
+    digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
     digest.update(np.asarray(lengths, dtype="<i8").tobytes())
     return digest.digest()
 

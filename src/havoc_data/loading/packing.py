@@ -57,8 +57,7 @@ def plan_rows(source: StoredSource, *, row_length: int, levels: np.ndarray, pack
     """
     first, pairs = _fragments(source, row_length, levels)
     if packing == "concatenate":
-        row_of = _in_order(first, pairs, row_length)
-        first, pairs, row_of = row_of
+        first, pairs, row_of = _in_order(first, pairs, row_length)
         order = np.arange(len(first))
     else:
         row_of = _best_fit(pairs, row_length)

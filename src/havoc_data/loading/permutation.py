@@ -74,7 +74,8 @@ def _feistel(x: np.ndarray, half_bits: np.uint64, round_keys: np.ndarray) -> np.
     left, right = x >> half_bits, x & mask
     for key in round_keys:
         left, right = right, left ^ (_mix(right ^ key) & mask)
-    return (left << half_bits) | right
+    joined: np.ndarray = (left << half_bits) | right
+    return joined
 
 
 def _mix(x: np.ndarray) -> Any:

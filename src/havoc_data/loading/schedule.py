@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 
 PERIOD = 4096
-"""Slots after which the schedule repeats; shares are kept to 1/8192."""
+"""Slots after which the schedule repeats; shares are kept to one slot in it."""
 
 
 class ExactSchedule:

@@ -182,7 +182,7 @@ def _encoded(
 
 
 def _start_worker(tokenizer_folder: Path) -> None:
-    global _worker_tokenizer  # noqa: PLW0603 - set once in a process of its own
+    global _worker_tokenizer
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
     _worker_tokenizer = Tokenizer.load(tokenizer_folder)
 

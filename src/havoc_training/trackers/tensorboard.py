@@ -59,13 +59,13 @@ class _Events:
         from torch.utils.tensorboard import SummaryWriter
 
         folder = settings.log_dir / "tensorboard" / settings.run_name
-        self._writer = SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None)
 
     def scalar(self, name: str, value: float, step: int) -> None:
-        self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+        self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 def build(settings: TrackerSettings, options: BaseModel) -> Observer:

@@ -119,7 +119,9 @@ def test_every_key_head_serves_its_own_query_heads():
 
 
 def test_the_cache_counts_positions_from_the_end_of_the_padding():
-    cache = KVCache(num_layers=1, num_kv_heads=1, head_dim=2, padding=torch.tensor([0, 2]), max_tokens=6, dtype=torch.float32)
+    cache = KVCache(
+        num_layers=1, num_kv_heads=1, head_dim=2, padding=torch.tensor([0, 2]), max_tokens=6, dtype=torch.float32
+    )
     assert cache.positions(4).tolist() == [[0, 1, 2, 3], [0, 0, 0, 1]]
     mask = cache.mask(4)[:, 0].int().tolist()
     assert mask[0] == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]

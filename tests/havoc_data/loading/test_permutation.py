@@ -11,31 +11,31 @@ from havoc_data.loading.permutation import permute, spread
 
 # (key, n, index) -> place. The order of a run's text rests on these: they are a format.
 GOLDEN = {
-    (b'', 1, 0): 0,
-    (b'k', 2, 0): 0,
-    (b'k', 2, 1): 1,
-    (b'key', 3, 2): 1,
-    (b'42/store/math/0', 10, 0): 3,
-    (b'42/store/math/1', 10, 0): 8,
-    (b'42/store/math/0', 1000, 999): 736,
-    (b'\xff\x00', 4096, 1): 2224,
-    (b'a', 1048577, 1048576): 379317,
-    (b'a', 1000000000, 123456789): 649307739,
-    (b'a', 4294967296, 2147483648): 4275586449,
-    (b'a', 1099511627776, 1000000000000): 698353456425,
-    (b'\xc3\x9f', 1099511627775, 7): 867510106104,
+    (b"", 1, 0): 0,
+    (b"k", 2, 0): 0,
+    (b"k", 2, 1): 1,
+    (b"key", 3, 2): 1,
+    (b"42/store/math/0", 10, 0): 3,
+    (b"42/store/math/1", 10, 0): 8,
+    (b"42/store/math/0", 1000, 999): 736,
+    (b"\xff\x00", 4096, 1): 2224,
+    (b"a", 1048577, 1048576): 379317,
+    (b"a", 1000000000, 123456789): 649307739,
+    (b"a", 4294967296, 2147483648): 4275586449,
+    (b"a", 1099511627776, 1000000000000): 698353456425,
+    (b"\xc3\x9f", 1099511627775, 7): 867510106104,
 }
 SPREAD = {
-    (b'', 1, 0): 0,
-    (b'k', 7, 3): 1,
-    (b'k', 8, 0): 0,
-    (b'key', 13, 12): 8,
-    (b'42/store/math/0', 100, 0): 3,
-    (b'42/store/math/1', 100, 0): 10,
-    (b'42/store/math/0', 1001, 1000): 500,
-    (b'a', 1048577, 524288): 34976,
-    (b'a', 1000000000, 123456789): 787561604,
-    (b'a', 1099511627776, 1000000000000): 97665720700,
+    (b"", 1, 0): 0,
+    (b"k", 7, 3): 1,
+    (b"k", 8, 0): 0,
+    (b"key", 13, 12): 8,
+    (b"42/store/math/0", 100, 0): 3,
+    (b"42/store/math/1", 100, 0): 10,
+    (b"42/store/math/0", 1001, 1000): 500,
+    (b"a", 1048577, 524288): 34976,
+    (b"a", 1000000000, 123456789): 787561604,
+    (b"a", 1099511627776, 1000000000000): 97665720700,
 }
 BOTH = pytest.mark.parametrize("shuffle", [permute, spread])
 
@@ -93,7 +93,9 @@ def test_one_at_a_time_is_the_same_as_all_at_once():
     together = permute(np.arange(100).reshape(4, 25), 1000, b"k")
     assert together.shape == (4, 25)
     assert [int(permute(np.array([i]), 1000, b"k")[0]) for i in range(100)] == together.ravel().tolist()
-    assert [int(spread(np.array([i]), 1000, b"k")[0]) for i in range(100)] == spread(np.arange(100), 1000, b"k").tolist()
+    assert [int(spread(np.array([i]), 1000, b"k")[0]) for i in range(100)] == spread(
+        np.arange(100), 1000, b"k"
+    ).tolist()
 
 
 def test_the_indices_that_were_handed_in_stay_as_they_were():

@@ -9,7 +9,28 @@ import pytest
 
 from havoc_core.config import TrainingConfig
 
-WORDS = "the mean of a sample variance estimate is unbiased when n grows and σ² stays σ ∑ x_i / n\n".split(" ")
+WORDS = [
+    "the",
+    "mean",
+    "of",
+    "a",
+    "sample",
+    "variance",
+    "estimate",
+    "is",
+    "unbiased",
+    "when",
+    "n",
+    "grows",
+    "and",
+    "σ²",
+    "stays",
+    "σ",
+    "∑",
+    "x_i",
+    "/",
+    "n\n",
+]
 
 
 def words(seed: int, count: int) -> str:
@@ -28,7 +49,14 @@ def data(tmp_path) -> Path:
     import json
 
     lines = [
-        json.dumps({"messages": [{"role": "user", "content": words(9000 + i, 20)}, {"role": "assistant", "content": words(9500 + i, 300)}]})
+        json.dumps(
+            {
+                "messages": [
+                    {"role": "user", "content": words(9000 + i, 20)},
+                    {"role": "assistant", "content": words(9500 + i, 300)},
+                ]
+            }
+        )
         for i in range(70)
     ]
     (folder / "dialog" / "talk.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,118 @@
+"""metrics.jsonl and the screen."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from havoc_core.log import LOGGER
+from havoc_training.observers import MetricsFile, RunFacts, Screen, StepRecord, ValidationRecord
+
+
+def stepped(step, **changes):
+    values = {
+        "step": step, "loss": 2.5, "learning_rate": 1e-3, "grad_norm": 0.5, "scored_tokens": 1000, "seconds": 0.5,
+        "memory_bytes": 2**30, "epoch": 0.25, "batch_hash": "ab", "overflow": False,
+    }  # fmt: skip
+    return StepRecord(**{**values, **changes})
+
+
+def validated(step):
+    groups = {"domain": {"loss": 2.0, "perplexity": 7.4, "bits_per_byte": 1.25}}
+    return ValidationRecord(step, 2.0, 7.4, 1.25, groups, 0.1, True)
+
+
+def facts(first_step=0, *, dummy=False):
+    return RunFacts(10, first_step, "what begins", {}, dummy)
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture
+def said():
+    """What LOGGER says."""
+    out = []
+    handler = logging.Handler()
+    handler.emit = lambda record: out.append(record.getMessage())
+    before = LOGGER.level
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.addHandler(handler)
+    yield out
+    LOGGER.removeHandler(handler)
+    LOGGER.setLevel(before)
+
+
+def test_every_step_and_validation_has_a_line_at_once(tmp_path):
+    path = tmp_path / "logs" / "metrics.jsonl"
+    metrics = MetricsFile(path)
+    metrics.started(facts())
+    metrics.stepped(stepped(1))
+    assert len(lines(path)) == 1
+    metrics.validated(validated(1))
+    metrics.closed()
+    first, second = lines(path)
+    assert (first["kind"], first["step"], first["tokens"], first["tokens_per_s"]) == ("train", 1, 1000, 2000.0)
+    assert {"loss", "learning_rate", "grad_norm", "memory_bytes", "epoch", "batch_hash", "overflow", "time"} <= set(first)
+    assert (second["kind"], second["bits_per_byte"], second["groups"]["domain"]["loss"]) == ("validation", 1.25, 2.0)
+
+
+def test_lines_beyond_the_resumed_step_are_moved_aside(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    metrics = MetricsFile(path)
+    for step in range(1, 6):
+        metrics.stepped(stepped(step))
+    metrics.validated(validated(5))
+    metrics.started(facts(first_step=3))
+    assert [line["step"] for line in lines(path)] == [1, 2, 3]
+    assert [line["step"] for line in lines(tmp_path / "metrics.jsonl.1")] == [4, 5, 5]
+    metrics.stepped(stepped(4))
+    metrics.started(facts(first_step=2))
+    assert [line["step"] for line in lines(path)] == [1, 2]
+    assert [line["step"] for line in lines(tmp_path / "metrics.jsonl.2")] == [3, 4]
+    metrics.started(facts(first_step=2))
+    assert not (tmp_path / "metrics.jsonl.3").exists()
+
+
+def test_a_fresh_start_moves_everything_aside(tmp_path):
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    metrics.stepped(stepped(1))
+    metrics.started(facts())
+    assert lines(tmp_path / "metrics.jsonl") == []
+    assert len(lines(tmp_path / "metrics.jsonl.1")) == 1
+
+
+def test_a_line_that_a_kill_cut_short_is_moved_aside_too(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    metrics = MetricsFile(path)
+    metrics.stepped(stepped(1))
+    with path.open("a") as file:
+        file.write('{"kind": "train", "step": 1, "lo')
+    metrics.started(facts(first_step=1))
+    assert [line["step"] for line in lines(path)] == [1]
+    assert (tmp_path / "metrics.jsonl.1").read_text().startswith('{"kind": "train", "step": 1, "lo')
+
+
+def test_the_screen_speaks_every_interval_and_at_the_end(said):
+    screen = Screen(4)
+    screen.started(facts(dummy=True))
+    for step in range(1, 11):
+        screen.stepped(stepped(step))
+    screen.validated(validated(10))
+    screen.closed()
+    assert said[0] == "what begins"
+    assert [line.split()[3] for line in said[1:4]] == ["4/10", "8/10", "10/10"]
+    assert "loss 2.5000  lr 1.00e-03  grad norm 0.50  2,000 tokens/s  ETA 0m03s  memory 1.00 GiB" in said[1]
+    assert "bits per byte 1.2500 (domain 1.250)  best so far" in said[4]
+    assert all(line.startswith("DUMMY DATA") for line in said[1:])
+
+
+def test_an_overflow_is_said(said):
+    screen = Screen(1)
+    screen.started(facts())
+    screen.stepped(stepped(1, overflow=True))
+    assert "overflow: step left out" in said[-1]
+    assert "DUMMY" not in said[-1]
