@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from havoc_cli.flags import parse
+from havoc_core.config_files import from_json
 from havoc_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def evaluate_checkpoint(folder: Path, *, store: Path, corpus: Path, exam_problem
                 if not collected.is_held_out(source, identity):
                     yield document_text(document)
 
+    config = from_json((folder / "config.json").read_text(encoding="utf-8"), where=str(folder / "config.json"))
     ratios = {group: share for group, share in manifest["ratios"].items() if group in held_out}
     return evaluate(
         Engine(loaded),
@@ -95,6 +97,7 @@ def evaluate_checkpoint(folder: Path, *, store: Path, corpus: Path, exam_problem
         ratios=ratios,
         exam_problems=exam_problems,
         training_texts=training_texts if collected is not None else None,
+        window_tokens=config.data.max_sequence_length,
     )
 
 

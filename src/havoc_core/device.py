@@ -78,12 +78,16 @@ def cpu_has_fast_bfloat16() -> bool:
 
 
 def set_threads(threads: int | None) -> int:
-    """Set the CPU threads of torch and give their number; None: one per core that this process may use."""
-    chosen = (
-        threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count() or 1
-    )
-    torch.set_num_threads(chosen)
-    return chosen
+    """Set the CPU threads of torch and give their number.
+
+    None: OMP_NUM_THREADS if it is set, else one per core that this process may use.
+    """
+    if threads is None:
+        wanted = os.environ.get("OMP_NUM_THREADS", "")
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = int(wanted) if wanted.isdigit() and int(wanted) > 0 else cores
+    torch.set_num_threads(threads)
+    return threads
 
 
 def set_seeds(seed: int) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count as count_from
 from itertools import islice
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -40,6 +43,21 @@ class ShelfFamily:
 def family_names() -> list[str]:
     """Names of all families, sorted; imports none of them."""
     return FAMILIES.names()
+
+
+def family_version(name: str) -> int:
+    """VERSION of a family on the shelf, read from its file: importing it would load SciPy or SymPy.
+
+    Raises:
+        ConfigError: there is no such family.
+    """
+    spec = importlib.util.find_spec(f"{FAMILIES.package}.{name}") if "." not in name else None
+    if spec is None or spec.origin is None:
+        return build_family(name).version
+    for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "VERSION":
+            return int(ast.literal_eval(node.value))
+    return build_family(name).version
 
 
 def build_family(name: str, options: Mapping[str, Any] | None = None) -> ShelfFamily:

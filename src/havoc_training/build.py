@@ -37,6 +37,7 @@ from havoc_training.trainer import HeldOut, Intervals, Trainer
 _FOLLOWED = (
     "learning_rate", "min_learning_rate", "lr_scheduler_type", "decay_fraction", "warmup_steps", "max_steps", "max_epochs",
     "weight_decay", "max_grad_norm", "rows_per_step", "adam_beta1", "adam_beta2", "adam_epsilon", "z_loss_weight",
+    "decay_embeddings", "optimizer_options", "use_amp", "amp_dtype",
 )  # fmt: skip
 """Settings that may change between two parts of a run; each change is announced."""
 
@@ -69,14 +70,11 @@ def build_trainer(config: TrainingConfig, *, saved: SavedRun | None = None, fine
     loader = make_loader(config, data)
     if continued is not None:
         _announce_changes(config, continued)
-    kept_rows = continued.resolved["rows_per_step"] if continued is not None else None
-    plan = plan_batches(
-        config, world_size=machine.world.size, rows_per_epoch=loader.rows_per_epoch, kept_rows_per_step=kept_rows
-    )
+    plan = _plan(config, continued, machine.world, rows_per_epoch=loader.rows_per_epoch)
     compilation = _compilation(config, continued, machine.device, plan)
     identity = _identity(config, data, loader)
     if continued is not None:
-        differences = identity.differences(continued.state["identity"]) + _other_optimizer(config, continued)
+        differences = identity.differences(continued.state["identity"]) + _other_parts(config, continued.config)
         _refuse_differences(differences, continued)
     set_seeds(config.seed + machine.world.rank)
     model = havoc.build(config.model)
@@ -111,6 +109,15 @@ def build_trainer(config: TrainingConfig, *, saved: SavedRun | None = None, fine
         state=state,
         facts=_facts(config, plan, machine, data, loader),
     )
+
+
+def _plan(config: TrainingConfig, continued: SavedRun | None, world: World, *, rows_per_epoch: int) -> BatchPlan:
+    kept = continued.resolved["rows_per_step"] if continued is not None else None
+    plan = plan_batches(config, world_size=world.size, rows_per_epoch=rows_per_epoch, kept_rows_per_step=kept)
+    own = config.batch_size * config.gradient_accumulation_steps * world.size
+    if config.rows_per_step is None and plan.rows_per_step != own:
+        LOGGER.info("A step keeps its %d rows; set rows_per_step to change that.", plan.rows_per_step)
+    return plan
 
 
 def _schedule(config: TrainingConfig, plan: BatchPlan) -> Schedule:
@@ -192,7 +199,7 @@ def _refuse_to_overwrite(config: TrainingConfig, continued: SavedRun | None) -> 
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another rank may have been faster
     except OSError as error:
         raise CheckpointError(
             str(folder),
@@ -266,9 +273,14 @@ def _compilation(
     return kept
 
 
-def _other_optimizer(config: TrainingConfig, continued: SavedRun) -> list[str]:
-    was = continued.config.optimizer
-    return [] if was == config.optimizer else [f"optimizer is {config.optimizer}, was {was}"]
+def _other_parts(config: TrainingConfig, saved: TrainingConfig) -> list[str]:
+    """Optimizer and tokenizer, whose settings would be passed over: the ones of the run go on as they are."""
+    pairs = {
+        "optimizer": (config.optimizer, saved.optimizer),
+        "tokenizer.kind": (config.tokenizer.kind, saved.tokenizer.kind),
+        "tokenizer.vocab_size": (config.tokenizer.vocab_size, saved.tokenizer.vocab_size),
+    }
+    return [f"{name} is {now}, was {was}" for name, (now, was) in pairs.items() if now != was]
 
 
 def _refuse_differences(differences: Sequence[str], continued: SavedRun) -> None:
@@ -285,6 +297,9 @@ def _announce_changes(config: TrainingConfig, continued: SavedRun) -> None:
         was, now = getattr(continued.config, name), getattr(config, name)
         if was != now:
             LOGGER.info("%s is %s from here on; it was %s.", name, now, was)
+    if config.model.dropout != continued.config.model.dropout:
+        now, was = config.model.dropout, continued.config.model.dropout
+        LOGGER.info("model.dropout is %s from here on; it was %s.", now, was)
 
 
 def _held_out(loader: Loader, data: PreparedData, plan: BatchPlan, *, num_rows: int) -> HeldOut:

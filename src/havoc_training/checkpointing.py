@@ -214,10 +214,6 @@ class CheckpointKeeper:
         self._drop_old(target)
         return target
 
-    def save_step(self, model: Decoder, optimizer: Optimizer, state: TrainState, *, scales_loss: bool) -> Path:
-        """checkpoint_step_N for N completed updates."""
-        return self.save(f"checkpoint_step_{state.step}", model, optimizer, state, scales_loss=scales_loss)
-
     def _drop_old(self, newest: Path) -> None:
         """Delete step checkpoints but the last ones; `newest` stays, though others may have a higher step.
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -181,3 +183,15 @@ def test_negative_counts_are_refused():
         training_problems(-1)
     with pytest.raises(ValueError, match="found 5 and -2"):
         training_problems(5, first=-2)
+
+
+def test_the_version_of_a_family_is_read_without_importing_what_it_computes_with():
+    """Regression: training on a finished store loaded SciPy and SymPy, only to see that nothing had changed."""
+    code = (
+        "import sys; from havoc_problems.catalog import family_names, family_version;"
+        "print(*[family_version(n) for n in family_names()]);"
+        "print(sorted({'scipy', 'sympy', 'numpy'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert out[0].split() == [str(build_family(name).version) for name in family_names()]
+    assert out[1] == "[]"

@@ -10,7 +10,7 @@ import torch
 from havoc_training.gradient_scaler import GradientScale
 
 
-@pytest.mark.parametrize("overflow_every", [3, 500, 1999, 2001, 10**9])
+@pytest.mark.parametrize("overflow_every", [400, 1999, 2001, 10**9])
 def test_the_sequence_of_scales_is_that_of_torch(overflow_every):
     """torch._amp_update_scale_ is what torch.amp.GradScaler.update calls."""
     scale, tracker = torch.tensor(65536.0), torch.tensor(0, dtype=torch.int32)

@@ -13,7 +13,7 @@ class KVCache:
         num_layers, num_kv_heads, head_dim: shape of the model.
         padding: [B] int64, columns of padding before each prompt.
         max_tokens: columns in all, padding included.
-        dtype, device: of keys and values.
+        dtype: of keys and values; they lie on the device of `padding`.
     """
 
     def __init__(

@@ -62,7 +62,7 @@ def spread(indices: np.ndarray, n: int, key: bytes) -> np.ndarray:
     eighth = _EIGHTHS[inside]
     # One shuffle serves all eighths, each begun at another place of it.
     place = permute((block + eighth * (width // len(_EIGHTHS) + 1)) % width, width, key)
-    out = eighth * width + place
+    out: np.ndarray = eighth * width + place
     out += np.where(out >= middle, rest, 0)
     last = at >= width * len(_EIGHTHS)
     out[last] = middle + at[last] - width * len(_EIGHTHS)

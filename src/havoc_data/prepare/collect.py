@@ -70,13 +70,23 @@ class Corpus:
         return {ledger.name: ledger.group for ledger in self.ledgers}
 
     def documents(self, source: str) -> Iterator[tuple[str, Document]]:
-        """(id, document) of every document of a source that was kept, held-out ones included."""
-        with (self.folder / f"{source}.jsonl.zst").open("rb") as file:
-            stream = zstandard.ZstdDecompressor().stream_reader(file)
-            for line in io.TextIOWrapper(stream, encoding="utf-8", newline="\n"):
-                values = json.loads(line)
-                messages = tuple((role, content) for role, content in values.pop("messages"))
-                yield values.pop("id"), Document(messages=messages, **values)
+        """(id, document) of every document of a source that was kept, held-out ones included.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        path = self.folder / f"{source}.jsonl.zst"
+        try:
+            with path.open("rb") as file:
+                stream = zstandard.ZstdDecompressor().stream_reader(file)
+                for line in io.TextIOWrapper(stream, encoding="utf-8", newline="\n"):
+                    values = json.loads(line)
+                    messages = tuple((role, content) for role, content in values.pop("messages"))
+                    yield values.pop("id"), Document(messages=messages, **values)
+        except (zstandard.ZstdError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                str(path), f"is damaged ({error}).", f"Delete {self.folder}: the text is then collected again."
+            ) from None
 
     def is_held_out(self, source: str, document_id: str) -> bool:
         """Whether a document is for validation."""
@@ -167,7 +177,7 @@ def _write_documents(plan: SourcePlan, folder: Path) -> tuple[list[SourceLedger]
         examples: list[str] = []
         with (
             (folder / f"{name}.jsonl.zst").open("wb") as file,
-            zstandard.ZstdCompressor(level=3).stream_writer(file) as out,
+            zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(file) as out,
         ):
             for raw in (item for entry in entries for item in entry.source.documents()):
                 item = _without_surrogates(raw)

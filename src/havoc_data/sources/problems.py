@@ -10,7 +10,7 @@ from havoc_core.config import Positive, Section
 from havoc_core.errors import ConfigError
 from havoc_data.document import Document, Rejected
 from havoc_data.sources._files import refuse_path
-from havoc_problems.catalog import FAMILIES, build_family, family_names, training_problems
+from havoc_problems.catalog import FAMILIES, family_names, family_version, training_problems
 from havoc_problems.splits import EXAM_SHARE
 
 
@@ -61,5 +61,5 @@ class Problems:
 
     def fingerprint(self) -> str:
         """Hex digest of the count, the families with their versions, and the share kept for the exam."""
-        versions = [f"{name} {build_family(name).version}" for name in self.families]
+        versions = [f"{name} {family_version(name)}" for name in self.families]
         return hashlib.blake2b(f"problems 1 {self.count} {versions} {EXAM_SHARE}".encode(), digest_size=16).hexdigest()

@@ -100,7 +100,7 @@ def test_the_mask_is_causal_inside_each_document_and_padding_is_alone():
 def test_starts_say_where_each_document_begins():
     segments = Segments.of_lengths([[2, 3], []], 6)
     assert segments.starts.tolist() == [[0, 0, 2, 2, 2, 5], [0, 0, 0, 0, 0, 0]]
-    assert torch.equal(Segments.of_starts(segments.starts).mask, segments.mask)
+    assert torch.equal(Segments(segments.starts).mask, segments.mask)
     assert torch.equal(segments.to(torch.device("cpu")).mask, segments.mask)
 
 

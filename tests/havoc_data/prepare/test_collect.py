@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,20 @@ def test_a_corpus_that_is_not_whole_is_collected_again(config, tmp_path):
     assert open_corpus(tmp_path / "nowhere") is None
 
 
+def test_a_damaged_corpus_is_named(config, tmp_path):
+    """Regression: a flipped bit gave other text, or an error of zstandard's."""
+    corpus = corpus_of(config, tmp_path)
+    path = tmp_path / "corpus" / "math.jsonl.zst"
+    good = path.read_bytes()
+    for at in range(20, len(good), len(good) // 12):
+        damaged = bytearray(good)
+        damaged[at] ^= 16
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"math.jsonl.zst: is damaged \(") as caught:
+            texts(corpus, "math")
+        assert f"Delete {corpus.folder}" in caught.value.remedy
+
+
 def test_half_a_surrogate_pair_becomes_a_replacement_character(config, tmp_path, data):
     line = json.dumps({"text": "before \ud800 after " + "x" * 3000})
     (data / "general" / "odd.jsonl").write_text(line + "\n")
@@ -167,3 +182,9 @@ def test_line_separators_inside_a_text_break_no_line(config, tmp_path, data):
 def test_the_text_of_a_dialog_is_its_contents():
     assert document_text(Document("x", messages=(("user", "a"), ("assistant", "b")))) == "a\nb"
     assert document_text(Document("x", "plain")) == "plain"
+
+
+def test_a_file_whose_name_is_no_text_is_kept_or_named(config, tmp_path, data):
+    (data / "math" / os.fsdecode(b"caf\xe9.txt")).write_text("a new text " * 300)
+    corpus = corpus_of(config, tmp_path)
+    assert len(texts(corpus, "math")) + len(next(x for x in corpus.ledgers if x.name == "math").examples) == 71

@@ -1,0 +1,80 @@
+"""The CPU attention kernel against softmax written out in float64: values and gradients, documents kept apart."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from havoc_core.layers.attention_kernel import document_attention, is_supported, load
+from havoc_core.layers.segments import Segments
+
+pytestmark = pytest.mark.skipif(load() is None, reason="no C++ compiler or no AVX-512 on this machine")
+
+LENGTHS = {64: [[64], [10, 54], [1] * 64, [63]], 192: [[192], [100, 92], [64, 64, 64], [3, 5, 180]], 640: [[640], [600, 39], [70] * 9, [1, 638]]}
+
+
+def problem(length, heads, kv_heads, width, dtype):
+    generator = torch.Generator().manual_seed(length + heads)
+    make = lambda *shape: torch.randn(*shape, generator=generator).to(dtype).requires_grad_()  # noqa: E731
+    q, k, v = make(4, length, heads, width), make(4, length, kv_heads, width), make(4, length, kv_heads, width)
+    upstream = torch.randn(4, length, heads, width, generator=generator).to(dtype)
+    return q, k, v, Segments.of_lengths(LENGTHS[length], length), upstream
+
+
+def plain(q, k, v, mask, upstream):
+    q, k, v = (x.detach().double().requires_grad_() for x in (q, k, v))
+    repeat = q.shape[2] // k.shape[2]
+    keys, values = k.repeat_interleave(repeat, 2).transpose(1, 2), v.repeat_interleave(repeat, 2).transpose(1, 2)
+    scores = (q.transpose(1, 2) @ keys.transpose(2, 3) / math.sqrt(q.shape[3])).masked_fill(~mask, -torch.inf)
+    out = (scores.softmax(-1) @ values).transpose(1, 2)
+    (out * upstream.double()).sum().backward()
+    return out.detach(), (q.grad, k.grad, v.grad)
+
+
+def error(found, wanted):
+    return float((found.double() - wanted).abs().max() / wanted.abs().max())
+
+
+@pytest.mark.parametrize(("heads", "kv_heads", "width"), [(2, 1, 32), (4, 4, 64), (6, 2, 32), (2, 1, 128)])
+@pytest.mark.parametrize("length", [64, 192, 640])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_values_and_gradients_are_those_of_the_formula(heads, kv_heads, width, length, dtype, tolerance):
+    q, k, v, segments, upstream = problem(length, heads, kv_heads, width, dtype)
+    wanted, gradients = plain(q, k, v, segments.mask, upstream)
+    out = document_attention(q, k, v, segments.starts)
+    (out * upstream).sum().backward()
+    assert out.dtype == dtype
+    assert error(out.detach(), wanted) < tolerance
+    for found, of in zip((q.grad, k.grad, v.grad), gradients, strict=True):
+        assert error(found, of) < tolerance
+
+
+def test_a_document_gives_the_same_bits_whatever_is_beside_it():
+    q, k, v, _, _ = problem(192, 2, 1, 32, torch.float32)
+    segments = Segments.of_lengths([[64, 70, 58]] * 4, 192)
+    with torch.no_grad():
+        one = document_attention(q, k, v, segments.starts)[:, 64:134].clone()
+        for x in (q, k, v):
+            x[:, :64] = 1e4
+            x[:, 134:] = -7.0
+        assert torch.equal(document_attention(q, k, v, segments.starts)[:, 64:134], one)
+
+
+def test_heads_that_are_a_view_of_something_larger_are_read_right():
+    q, k, v, segments, _ = problem(64, 2, 1, 32, torch.float32)
+    with torch.no_grad():
+        joined = torch.cat([q, k, v], 2)
+        views = joined[:, :, :2], joined[:, :, 2:3], joined[:, :, 3:]
+        assert torch.equal(document_attention(*views, segments.starts), document_attention(q, k, v, segments.starts))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "length", "width", "fits"),
+    [(torch.float32, 64, 32, True), (torch.bfloat16, 128, 64, True), (torch.float16, 64, 32, False), (torch.float32, 65, 32, False),
+     (torch.float32, 64, 16, False)],
+)  # fmt: skip
+def test_what_it_cannot_take_is_left_to_torch(dtype, length, width, fits):
+    weights, tokens = torch.zeros(2, 2, dtype=dtype), torch.zeros(1, length, dtype=torch.int64)
+    assert is_supported(weights, tokens, width) is fits
