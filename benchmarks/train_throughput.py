@@ -7,7 +7,7 @@ process that prints a line a step. They are warmed up, stopped with SIGSTOP, and
 theirs, ...), so that drift of the machine hits both alike; the first step after a continue is dropped. Reported is the
 median over rounds of the ratio of their median step times. Ours is the whole Trainer (loader, hashes, metrics) and
 keeps documents apart in attention; theirs attends across them, which is their default. `--compile auto` is what a run of
-under 1000 steps does: the attention kernel, but no torch.compile. One JSON line each.
+under 2000 steps does: the attention kernel, but no torch.compile. One JSON line each.
 """
 
 from __future__ import annotations
@@ -250,6 +250,7 @@ def main() -> None:
         else:
             run_theirs(Path(folder), precision)
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the children are ended and the folder removed
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder)

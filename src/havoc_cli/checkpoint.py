@@ -55,6 +55,8 @@ def _list(argv: Sequence[str]) -> int:
             print(f"{path}  step {state['step']:,}  {size / 2**20:,.1f} MiB{best}")
         except CheckpointError as error:
             print(f"{path}  damaged: {error.found}")
+        except (KeyError, TypeError, ValueError):
+            print(f"{path}  damaged: training_state.json is not ours.")
     return 0
 
 

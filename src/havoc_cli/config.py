@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from havoc_cli.flags import ConfigFlags, load_config, parse_with_settings
+from havoc_cli.flags import ConfigFlags, load_config, parse, parse_with_settings
 from havoc_cli.subcommands import pick
 from havoc_core.config import TrainingConfig
 from havoc_core.config_files import ResolvedConfig, leaves
@@ -39,6 +40,12 @@ def _check(argv: Sequence[str]) -> int:
     return 0
 
 
+@dataclass(frozen=True)
+class SchemaFlags:
+    """`havoc config schema` has no flags."""
+
+
 def _schema(argv: Sequence[str]) -> int:
+    parse(SchemaFlags, argv, prog="havoc config schema", description="The settings as a JSON schema, for editors.")
     print(json.dumps(TrainingConfig.model_json_schema(), indent=2))
     return 0

@@ -53,10 +53,15 @@ def _sample(argv: Sequence[str]) -> int:
     folder = Path(flags.folder)
     if folder.exists():
         raise DataError(str(folder), "is there already.", "Name a folder that does not exist yet.")
-    settings = DataMixtureConfig(data_dir=str(folder), fallback="package_docs")
-    for entry in discover(settings, Path()).entries:
+    # Below a folder that is not there, there is no data/ either: what it finds is the fallback.
+    for entry in discover(DataMixtureConfig(fallback="package_docs"), folder).entries:
         place = folder / entry.name
-        place.mkdir(parents=True)
+        try:
+            place.mkdir(parents=True)
+        except OSError as error:
+            raise DataError(
+                str(folder), f"cannot be created ({error.strerror}).", "Name a folder that you may write to."
+            ) from None
         size = 0
         with (place / f"{entry.name}.jsonl").open("w", encoding="utf-8") as file:
             for item in entry.source.documents():

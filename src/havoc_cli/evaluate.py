@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +70,7 @@ def evaluate_checkpoint(folder: Path, *, store: Path, corpus: Path, exam_problem
     """
     from havoc_core.device import choose_device
     from havoc_data.prepare.collect import document_text, open_corpus
+    from havoc_data.store import TokenStore
     from havoc_eval.runner import evaluate
     from havoc_inference.engine import Engine
     from havoc_inference.load import load_checkpoint
@@ -79,7 +79,7 @@ def evaluate_checkpoint(folder: Path, *, store: Path, corpus: Path, exam_problem
     held_out = {
         path.name.removesuffix(".jsonl.zst"): path for path in sorted((store / "validation").glob("*.jsonl.zst"))
     }
-    manifest = json.loads((store / "manifest.json").read_text(encoding="utf-8")) if held_out else {"ratios": {}}
+    shares: dict[str, float] = TokenStore(store).manifest["ratios"] if held_out else {}
     collected = open_corpus(corpus)
 
     def training_texts() -> Iterator[str]:
@@ -90,7 +90,7 @@ def evaluate_checkpoint(folder: Path, *, store: Path, corpus: Path, exam_problem
                     yield document_text(document)
 
     config = from_json((folder / "config.json").read_text(encoding="utf-8"), where=str(folder / "config.json"))
-    ratios = {group: share for group, share in manifest["ratios"].items() if group in held_out}
+    ratios = {group: share for group, share in shares.items() if group in held_out}
     return evaluate(
         Engine(loaded),
         held_out=held_out,

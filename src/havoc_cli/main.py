@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,10 @@ COMMANDS = {
     "config": "show, check, schema: settings with the origin of each",
     "problems": "show: verified problems, with solution and answer",
 }
+
+
+_DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Of the disk, of the user's share of it, of one file. May happen wherever anything is written, and is no bug."""
 
 
 def entry() -> None:
@@ -56,6 +61,12 @@ def main(argv: Sequence[str], *, default_config: str | None = None) -> int:
         return 130
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has left; Python would complain while exiting
+        return 1
+    except OSError as error:
+        if error.errno not in _DISK_IS_FULL:
+            raise
+        place = error.filename or "the disk"
+        print(f"{place}: cannot be written ({error.strerror}). Free some disk and call it again.", file=sys.stderr)
         return 1
     return code
 

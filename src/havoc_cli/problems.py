@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from havoc_cli.flags import parse
 from havoc_cli.subcommands import pick
+from havoc_core.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ def _show(argv: Sequence[str]) -> int:
     flags = parse(
         ShowFlags, argv, prog="havoc problems show", description="Verified problems, with solution and answer."
     )
+    if flags.count < 0:
+        raise ConfigError("--count", f"{flags.count} is below 0.", "Name how many problems to show.")
     from havoc_problems.catalog import exam_problems, training_problems
 
     families = [flags.family] if flags.family else None

@@ -28,12 +28,14 @@ class ReportFlags:
 def run(argv: Sequence[str]) -> int:
     """Write logs/report.html of a run and print its path."""
     flags = parse(ReportFlags, argv, prog="havoc report", description="One self-contained HTML page about a run.")
+    from havoc_core import checkpoint
     from havoc_training.checkpointing import find_newest
 
     folder = Path(flags.run_dir)
     newest = find_newest(folder / "checkpoints") or find_newest(folder)
     if newest is None:
         raise CheckpointError(str(folder), "holds no checkpoints.", "Train first: havoc run, or havoc train.")
+    newest = checkpoint.resolve(newest)
     saved = from_json((newest / "config.json").read_text(encoding="utf-8"), where=str(newest / "config.json"))
     config = saved.model_copy(update={"run_dir": str(folder)}) if (folder / "checkpoints").is_dir() else saved
     stages = StageLog.open(RunFiles.of(config).stages).seconds()

@@ -178,7 +178,8 @@ def _say_goodbye(files: RunFiles) -> None:
     path = files.logs / "samples.json"
     rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     if rows:
-        print(f"\nA sample:\n    {rows[0]['prompt']}{rows[0]['text']}".replace("\n", "\n    "))
+        text = f"{rows[0]['prompt']}{rows[0]['text']}".replace("\n", "\n    ")
+        print(f"\nA sample:\n    {text}")
     print(f"\nReport: {files.report}")
     print(f"Talk to it: havoc chat {files.run_dir}")
 

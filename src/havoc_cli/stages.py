@@ -34,9 +34,11 @@ class StageLog:
     def open(cls, path: Path) -> StageLog:
         """The log as it stands; a damaged one counts as empty, since every stage can find out for itself."""
         try:
-            return cls(path, json.loads(path.read_text(encoding="utf-8")))
+            entries = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return cls(path)
+        whole = isinstance(entries, dict) and all(isinstance(e, dict) and "seconds" in e for e in entries.values())
+        return cls(path, entries) if whole else cls(path)
 
     def do(self, name: str, key: str, work: Callable[[], None], *, is_there: bool = True) -> bool:
         """Run a stage unless it is done for this key and what it made is there.

@@ -79,35 +79,42 @@ def train(config: TrainingConfig, *, fine_tune: bool = False) -> int:
 
 
 def _resolve(flags: TrainFlags, given: Mapping[str, Any], default: Path | None) -> ResolvedConfig:
-    if flags.resume is not None and flags.config is None and not flags.fine_tune:
+    if flags.resume is not None and flags.config is None:
         path = _checkpoint_config(flags.resume, given)
         if path is not None:
-            values = from_json(path.read_text(encoding="utf-8"), where=str(path)).model_dump(mode="json")
+            # What is no text is no JSON either: the checksums come later, and from_json has the message.
+            text = path.read_text(encoding="utf-8", errors="replace")
+            values = from_json(text, where=str(path)).model_dump(mode="json")
             return resolve(values, with_dummy_data(given) if flags.dummy_data else given, file_name=str(path))
     return load_config(flags, given, default_file=default)
 
 
 def _checkpoint_config(resume: str, given: Mapping[str, Any]) -> Path | None:
     """config.json of the checkpoint that will be resumed; None if `auto` finds nothing."""
+    from havoc_core import checkpoint
+
     if resume != "auto":
-        path = Path(resume) / "config.json"
+        path = checkpoint.resolve(Path(resume)) / "config.json"
         if not path.is_file():
             raise CheckpointError(
                 resume, "is no checkpoint (no config.json).", "`havoc checkpoint list` shows what there is."
             )
         return path
-    base = Path(given.get("run_dir", ".")) / given.get("checkpoint_dir", "checkpoints")
+    # A null here is answered when all settings are checked.
+    base = Path(given.get("run_dir") or ".") / (given.get("checkpoint_dir") or "checkpoints")
     if not base.is_dir():
         return None
     from havoc_training.checkpointing import find_newest
 
     newest = find_newest(base)
-    return None if newest is None else newest / "config.json"
+    return None if newest is None else checkpoint.resolve(newest) / "config.json"
 
 
 def _with_tokenizer_of(config: TrainingConfig, folder: Path) -> TrainingConfig:
     """The same run with the checkpoint's tokenizer: its weights mean nothing with another."""
-    inside = [folder / "tokenizer" / name for name in ("tokenizer.json", "tokenizer.model")]
+    from havoc_core import checkpoint
+
+    inside = [checkpoint.resolve(folder) / "tokenizer" / name for name in ("tokenizer.json", "tokenizer.model")]
     path = next((path for path in inside if path.is_file()), None)
     if path is None:
         raise CheckpointError(str(folder), "holds no tokenizer.", "Use another checkpoint: havoc checkpoint list.")

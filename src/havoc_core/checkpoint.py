@@ -112,6 +112,8 @@ def load_json(folder: Path, name: str) -> Any:
 
 def resolve(folder: Path) -> Path:
     """The folder itself, or `<name>.old` if a replacement was cut off between two renames."""
+    if not folder.name:  # the current folder, or the root
+        return folder
     aside = folder.with_name(folder.name + ".old")
     return aside if not folder.exists() and aside.exists() else folder
 

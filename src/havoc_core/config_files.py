@@ -18,7 +18,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from havoc_core.config import TrainingConfig
+from havoc_core.config import MODEL_SIZES, TrainingConfig
 from havoc_core.errors import ConfigError
 
 CONFIG_VERSION = 1
@@ -103,6 +103,8 @@ def parse_yaml(text: str, *, where: str) -> Any:
         ) from None
     except yaml.YAMLError as error:
         raise ConfigError(where, f"this is no YAML: {error}.", "Save it as plain UTF-8 text.") from None
+    except RecursionError:
+        raise ConfigError(where, "this is no YAML: it is nested too deeply.", "Close the brackets.") from None
     except ValueError as error:  # a date of month 13 and the like
         raise ConfigError(where, f"a value cannot be read: {error}.", "Put quotes around it if it is text.") from None
 
@@ -116,6 +118,7 @@ def resolve(
         ConfigError: names every setting that is wrong.
     """
     file_values, flag_values = _model_in_full(file_values), _model_in_full(flag_values)
+    file_values = _without_another_shape(file_values, flag_values)
     merged = merge(file_values, flag_values)
     try:
         config = TrainingConfig.model_validate(merged)
@@ -142,6 +145,23 @@ def _model_in_full(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: {"size": value} if key == "model" and isinstance(value, str) else value for key, value in values.items()
     }
+
+
+def _without_another_shape(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """A size that is named above is a whole shape: what a file below says of the shape would win over it part by part."""
+    size = above["model"].get("size") if isinstance(above.get("model"), Mapping) else None
+    shape = MODEL_SIZES.get(size) if isinstance(size, str) else None
+    model = below.get("model")
+    if shape is None or not isinstance(model, Mapping):
+        return dict(below)
+    kept: dict[str, Any] = {}
+    for key, value in model.items():
+        of_size = shape.get(key)
+        if isinstance(of_size, Mapping) and isinstance(value, Mapping):
+            kept[key] = {name: inner for name, inner in value.items() if name not in of_size}
+        elif of_size is None:
+            kept[key] = value
+    return {**below, "model": kept}
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -22,11 +22,18 @@ def to_screen(*, rank: int = 0) -> None:
 def to_file(path: Path) -> logging.Handler:
     """Append messages, with time and level, to a file; the caller closes the handler with `close_file`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     LOGGER.setLevel(logging.INFO)
     LOGGER.addHandler(handler)
     return handler
+
+
+class _LogFile(logging.FileHandler):
+    """A log that cannot be written, on a full disk say, stays short: what needs the disk says so, once."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        """Leave the line out; logging would print a traceback for each."""
 
 
 def close_file(handler: logging.Handler) -> None:

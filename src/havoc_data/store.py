@@ -18,6 +18,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,20 @@ def write_manifest(
     beside = folder / ".manifest.writing"
     beside.write_text(text, encoding="utf-8")
     beside.replace(folder / "manifest.json")
+
+
+@contextmanager
+def written_whole(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to write into; when the block ends, it becomes `folder`. If it fails, nothing of it is left."""
+    beside = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+        replace_folder(beside, folder)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
 
 
 def replace_folder(beside: Path, folder: Path) -> None:

@@ -17,7 +17,7 @@ from havoc_core.log import LOGGER
 from havoc_core.model import place_weights
 from havoc_core.models.havoc import HavocModel
 
-_WORTH_COMPILING_STEPS = 1000
+_WORTH_COMPILING_STEPS = 2000
 """On a CPU, compiling the blocks takes about half a minute; shorter runs do not get it back."""
 
 

@@ -24,7 +24,9 @@ def test_rows_per_step_decides_if_it_is_given():
     assert (made.rows_per_step, made.micro_batch_size, made.micro_batches) == (16, 4, 2)
 
 
-@pytest.mark.parametrize(("world_size", "batch_size", "micro_batches"), [(1, 2, 8), (1, 16, 1), (2, 4, 2), (4, 2, 2), (1, 99, 1)])
+@pytest.mark.parametrize(
+    ("world_size", "batch_size", "micro_batches"), [(1, 2, 8), (1, 16, 1), (2, 4, 2), (4, 2, 2), (1, 99, 1)]
+)
 def test_a_resume_keeps_the_rows_and_derives_the_accumulation(world_size, batch_size, micro_batches):
     made = plan(world_size=world_size, batch_size=batch_size, kept=16, max_steps=5)
     assert (made.rows_per_step, made.micro_batches) == (16, micro_batches)
@@ -57,7 +59,8 @@ def test_steps_win_over_epochs():
 
 
 @pytest.mark.parametrize(
-    ("warmup", "total", "made"), [(99, 100, 99), (100, 100, 100), (101, 100, 10), (2000, 55, 5), (2000, 5, 1), (0, 5, 0), (9, 1, 1)]
+    ("warmup", "total", "made"),
+    [(99, 100, 99), (100, 100, 100), (101, 100, 10), (2000, 55, 5), (2000, 5, 1), (0, 5, 0), (9, 1, 1)],
 )
 def test_a_warm_up_longer_than_the_run_is_cut_to_a_tenth_of_it(warmup, total, made):
     assert plan(warmup_steps=warmup, max_steps=total).warmup_steps == made

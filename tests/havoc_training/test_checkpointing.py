@@ -124,12 +124,12 @@ def test_a_config_of_another_program_is_refused(tmp_path):
 
 
 def test_random_states_survive_the_disk(tmp_path):
-    np.random.normal()  # noqa: NPY002 - leaves a second normal number cached
+    np.random.normal()  # leaves a second normal number cached
     random.gauss(0, 1)
     torch.save(random_states(), tmp_path / "states.pt")
 
     def draws():
-        numpy = np.random.normal(), np.random.random()  # noqa: NPY002
+        numpy = np.random.normal(), np.random.random()
         return random.gauss(0, 1), random.random(), *numpy, torch.rand(3).tolist()
 
     wanted = draws()

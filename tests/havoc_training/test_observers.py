@@ -56,7 +56,9 @@ def test_every_step_and_validation_has_a_line_at_once(tmp_path):
     metrics.closed()
     first, second = lines(path)
     assert (first["kind"], first["step"], first["tokens"], first["tokens_per_s"]) == ("train", 1, 1000, 2000.0)
-    assert {"loss", "learning_rate", "grad_norm", "memory_bytes", "epoch", "batch_hash", "overflow", "time"} <= set(first)
+    assert {"loss", "learning_rate", "grad_norm", "memory_bytes", "epoch", "batch_hash", "overflow", "time"} <= set(
+        first
+    )
     assert (second["kind"], second["bits_per_byte"], second["groups"]["domain"]["loss"]) == ("validation", 1.25, 2.0)
 
 

@@ -8,7 +8,7 @@ import struct
 import pytest
 import torch
 
-from havoc_core.config import ModelConfig, TrainingConfig
+from havoc_core.config import TrainingConfig
 from havoc_core.errors import CheckpointError, ConfigError
 from havoc_core.model import first_weights, place_weights
 from havoc_core.models import havoc
@@ -120,7 +120,7 @@ def test_in_float32_master_and_weight_are_one():
 @pytest.mark.parametrize("decay_embeddings", [True, False])
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_decay_reaches_matrices_and_embeddings_as_configured_and_never_norms(name, decay_embeddings):
-    model, optimizer = make(optimizer=name, decay_embeddings=decay_embeddings, weight_decay=0.5, learning_rate=0.1)
+    _, optimizer = make(optimizer=name, decay_embeddings=decay_embeddings, weight_decay=0.5, learning_rate=0.1)
     before = {n: m.clone() for n, m in optimizer.masters.items()}
     nothing = {n: torch.zeros_like(m) for n, m in optimizer.masters.items()}
     optimizer.step(nothing)
@@ -199,7 +199,9 @@ def test_the_state_is_filed_by_name():
 def test_the_state_of_another_model_is_refused():
     _, optimizer = make()
     _, other = make(tied=True)
-    with pytest.raises(CheckpointError, match=r"optimizer.pt: lm_head.weight is in one of model and file only. Resume with"):
+    with pytest.raises(
+        CheckpointError, match=r"optimizer.pt: lm_head.weight is in one of model and file only. Resume with"
+    ):
         optimizer.load_state_dict(other.state_dict())
 
 
@@ -209,7 +211,9 @@ def test_a_misspelt_optimizer_is_answered_with_the_nearest_name():
 
 
 def test_a_wrong_option_is_answered_with_the_known_ones():
-    with pytest.raises(ConfigError, match=r"optimizer_options.momentun: .* Options of 'muon': momentum, learning_rate_factor"):
+    with pytest.raises(
+        ConfigError, match=r"optimizer_options.momentun: .* Options of 'muon': momentum, learning_rate_factor"
+    ):
         make(optimizer="muon", optimizer_options={"momentun": 0.9})
     with pytest.raises(ConfigError, match="optimizer_options.momentum"):
         make(optimizer="muon", optimizer_options={"momentum": 1.5})

@@ -43,7 +43,9 @@ def test_constant_stays_at_the_peak():
 
 
 def test_wsd_stays_at_the_peak_and_goes_down_in_its_last_part():
-    rates = [wsd(step, warmup_steps=WARMUP, total_steps=TOTAL, decay_fraction=0.2, floor=FLOOR) for step in range(TOTAL + 1)]
+    rates = [
+        wsd(step, warmup_steps=WARMUP, total_steps=TOTAL, decay_fraction=0.2, floor=FLOOR) for step in range(TOTAL + 1)
+    ]
     assert set(rates[99:801]) == {1.0}
     for step in range(800, TOTAL + 1):
         assert rates[step] == pytest.approx(1 - 0.9 * (step - 800) / 200)

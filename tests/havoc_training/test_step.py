@@ -83,7 +83,9 @@ def test_splitting_a_step_into_micro_batches_changes_no_gradient(size):
     assert parts.loss == pytest.approx(whole.loss, rel=1e-6)
     assert parts.grad_norm == pytest.approx(whole.grad_norm, rel=1e-5)
     for (name, one), two in zip(whole_model.named_parameters(), split_model.parameters(), strict=True):
-        torch.testing.assert_close(one, two, rtol=0, atol=3e-5, msg=name)  # Adam's first step: +-lr wherever there is a sign
+        torch.testing.assert_close(
+            one, two, rtol=0, atol=3e-5, msg=name
+        )  # Adam's first step: +-lr wherever there is a sign
 
 
 def test_the_rate_is_the_peak_times_the_factor_for_every_group():
@@ -99,7 +101,10 @@ def test_a_loss_that_is_no_number_raises_before_any_weight_changes(poison, dtype
     step(model, optimizer, [UNEVEN])
     with torch.no_grad():
         model.model.norm.weight[0] = poison
-    before, state = weights_of(model), {n: {k: v.clone() for k, v in s.items()} for n, s in optimizer.state_dict().items()}
+    before, state = (
+        weights_of(model),
+        {n: {k: v.clone() for k, v in s.items()} for n, s in optimizer.state_dict().items()},
+    )
     with pytest.raises(TrainingError, match="loss: is (nan|inf), and the gradient's norm nan") as caught:
         step(model, optimizer, [UNEVEN])
     assert "The weights are those before this step." in caught.value.remedy

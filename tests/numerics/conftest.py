@@ -120,3 +120,19 @@ def new_run(prepared: Path, tmp_path: Path) -> Callable[..., Run]:
 @pytest.fixture
 def run(new_run: Callable[..., Run]) -> Run:
     return new_run()
+
+
+@pytest.fixture(scope="session")
+def three_steps(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder after three updates in float32. Not to be changed."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    shutil.copytree(prepared, folder)
+    Run(folder).trainer(max_steps=3).fit()
+    return folder
+
+
+@pytest.fixture
+def trained(three_steps: Path, tmp_path: Path) -> Run:
+    """A copy of it."""
+    shutil.copytree(three_steps, tmp_path / "trained")
+    return Run(tmp_path / "trained")

@@ -12,7 +12,11 @@ from havoc_core.layers.segments import Segments
 
 pytestmark = pytest.mark.skipif(load() is None, reason="no C++ compiler or no AVX-512 on this machine")
 
-LENGTHS = {64: [[64], [10, 54], [1] * 64, [63]], 192: [[192], [100, 92], [64, 64, 64], [3, 5, 180]], 640: [[640], [600, 39], [70] * 9, [1, 638]]}
+LENGTHS = {
+    64: [[64], [10, 54], [1] * 64, [63]],
+    192: [[192], [100, 92], [64, 64, 64], [3, 5, 180]],
+    640: [[640], [600, 39], [70] * 9, [1, 638]],
+}
 
 
 def problem(length, heads, kv_heads, width, dtype):
@@ -38,7 +42,7 @@ def error(found, wanted):
 
 
 @pytest.mark.parametrize(("heads", "kv_heads", "width"), [(2, 1, 32), (4, 4, 64), (6, 2, 32), (2, 1, 128)])
-@pytest.mark.parametrize("length", [64, 192, 640])
+@pytest.mark.parametrize("length", [64, 192, pytest.param(640, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 def test_values_and_gradients_are_those_of_the_formula(heads, kv_heads, width, length, dtype, tolerance):
     q, k, v, segments, upstream = problem(length, heads, kv_heads, width, dtype)

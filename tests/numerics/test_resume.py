@@ -20,7 +20,13 @@ from havoc_core.config_files import to_json
 from havoc_core.errors import CheckpointError, ConfigError
 from havoc_core.log import LOGGER
 
-TWELVE = {"max_steps": 12, "warmup_steps": 4, "save_every_n_steps": 100, "eval_every_n_steps": 4, "model": {"dropout": 0.1}}
+TWELVE = {
+    "max_steps": 12,
+    "warmup_steps": 4,
+    "save_every_n_steps": 100,
+    "eval_every_n_steps": 4,
+    "model": {"dropout": 0.1},
+}
 
 
 @pytest.fixture
@@ -39,7 +45,10 @@ def said():
 
 def metrics(run):
     lines = [json.loads(line) for line in (run.folder / "logs" / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in {"seconds", "tokens_per_s", "memory_bytes", "time"}} for line in lines]
+    return [
+        {k: v for k, v in line.items() if k not in {"seconds", "tokens_per_s", "memory_bytes", "time"}}
+        for line in lines
+    ]
 
 
 def assert_equal_bits(one, other):
@@ -54,7 +63,9 @@ def assert_equal_bits(one, other):
 def compare(a, b, where):
     if isinstance(a, torch.Tensor):
         assert a.dtype == b.dtype, where
-        assert torch.equal(a.contiguous().view(torch.uint8) if a.dim() else a, b.contiguous().view(torch.uint8) if b.dim() else b), where
+        assert torch.equal(
+            a.contiguous().view(torch.uint8) if a.dim() else a, b.contiguous().view(torch.uint8) if b.dim() else b
+        ), where
     elif isinstance(a, dict):
         assert list(a) == list(b), where
         for key in a:
@@ -66,8 +77,17 @@ def compare(a, b, where):
         assert a == b, where
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+    ("precision", "optimizer"),
+    [
+        ("float32", "muon"),
+        ("bfloat16", "adamw"),
+        pytest.param("float32", "adamw", marks=pytest.mark.slow),
+        pytest.param("bfloat16", "muon", marks=pytest.mark.slow),
+        pytest.param("float16", "adamw", marks=pytest.mark.slow),
+        pytest.param("float16", "muon", marks=pytest.mark.slow),
+    ],
+)
 def test_five_steps_and_seven_more_are_twelve_steps_bit_for_bit(new_run, precision, optimizer):
     settings = {**TWELVE, "optimizer": optimizer, "use_amp": precision != "float32"}
     settings |= {"amp_dtype": precision} if precision != "float32" else {}
@@ -83,6 +103,7 @@ def test_five_steps_and_seven_more_are_twelve_steps_bit_for_bit(new_run, precisi
     assert metrics(straight) == metrics(broken)
 
 
+@pytest.mark.slow
 def test_dropout_and_seed_do_decide_the_bits(new_run):
     """So that the test above can fail."""
     one, other, third = new_run("one"), new_run("other"), new_run("third")
@@ -105,10 +126,17 @@ def test_with_the_attention_kernel_of_the_machine_too(new_run):
     assert_equal_bits(straight.checkpoints / "checkpoint_step_12", broken.checkpoints / "checkpoint_step_12")
 
 
+@pytest.mark.slow
 def test_validating_and_saving_more_often_changes_no_bit(new_run):
     one, other = new_run("one"), new_run("other")
     one.trainer(**TWELVE).fit()
-    often = {**TWELVE, "eval_every_n_steps": 12, "save_every_n_steps": 2, "log_every_n_steps": 1, "keep_last_n_checkpoints": 1}
+    often = {
+        **TWELVE,
+        "eval_every_n_steps": 12,
+        "save_every_n_steps": 2,
+        "log_every_n_steps": 1,
+        "keep_last_n_checkpoints": 1,
+    }
     other.trainer(**often).fit()
     for name in ("model.pt", "optimizer.pt"):
         compare(
@@ -118,6 +146,7 @@ def test_validating_and_saving_more_often_changes_no_bit(new_run):
         )
 
 
+@pytest.mark.slow
 def test_an_earlier_checkpoint_leads_to_the_same_end(run):
     run.trainer(**{**TWELVE, "save_every_n_steps": 4}).fit()
     shutil.copytree(run.checkpoints / "checkpoint_step_12", run.folder / "first")
@@ -141,17 +170,15 @@ def test_a_damaged_newest_checkpoint_is_passed_over_by_auto(run, said):
     assert any("Passed over" in line and "checkpoint_step_6" in line for line in said)
 
 
-def test_a_finished_run_has_nothing_more_to_do(run):
-    run.trainer(max_steps=3).fit()
-    trainer = run.resumed(max_steps=3)
+def test_a_finished_run_has_nothing_more_to_do(trained):
+    trainer = trained.resumed(max_steps=3)
     result = trainer.fit()
     assert (result.state.step, result.stopped_by) == (3, None)
-    assert result.checkpoint == run.checkpoints / "checkpoint_step_3"
+    assert result.checkpoint == trained.checkpoints / "checkpoint_step_3"
 
 
-def test_a_run_can_be_made_longer(run, said):
-    run.trainer(max_steps=3).fit()
-    trainer = run.resumed(max_steps=5)
+def test_a_run_can_be_made_longer(trained, said):
+    trainer = trained.resumed(max_steps=5)
     assert "max_steps is 5 from here on; it was 3." in said
     assert trainer.fit().state.step == 5
 
@@ -169,9 +196,8 @@ def test_a_run_can_be_made_longer(run, said):
         ({"use_amp": True}, "use_amp is True from here on; it was False."),
     ],
 )
-def test_what_may_change_is_announced_and_followed(run, said, change, says):
-    run.trainer(max_steps=3).fit()
-    trainer = run.resumed(**{"max_steps": 5, **change})
+def test_what_may_change_is_announced_and_followed(trained, said, change, says):
+    trainer = trained.resumed(**{"max_steps": 5, **change})
     assert says in said
     assert trainer.fit().state.step == 5
 
@@ -196,11 +222,10 @@ def test_a_new_learning_rate_is_followed(run):
         ({"tokenizer": {"vocab_size": 515}}, "tokenizer.vocab_size is 515, was None"),
     ],
 )
-def test_what_may_not_change_is_refused_with_both_values(run, change, says):
-    run.trainer(max_steps=3).fit()
+def test_what_may_not_change_is_refused_with_both_values(trained, change, says):
     with pytest.raises(CheckpointError, match="belongs to another run") as caught:
-        run.resumed(max_steps=5, **change)
-    assert caught.value.where == str(run.checkpoints / "checkpoint_step_3")
+        trained.resumed(max_steps=5, **change)
+    assert caught.value.where == str(trained.checkpoints / "checkpoint_step_3")
     assert says in caught.value.found
     assert "--fine-tune --run-dir NEW" in caught.value.remedy
 
@@ -208,19 +233,19 @@ def test_what_may_not_change_is_refused_with_both_values(run, change, says):
 @pytest.mark.parametrize(
     "change", [{"data": {"domain_ratio": 0.5, "general_ratio": 0.4}}, {"data": {"validation_fraction": 0.1}}]
 )
-def test_other_data_is_refused(run, change):
-    run.trainer(max_steps=3).fit()
-    with pytest.raises(CheckpointError, match="data: the text or its settings have changed since the checkpoint.") as caught:
-        run.resumed(max_steps=5, **change)
+def test_other_data_is_refused(trained, change):
+    with pytest.raises(
+        CheckpointError, match="data: the text or its settings have changed since the checkpoint."
+    ) as caught:
+        trained.resumed(max_steps=5, **change)
     assert "--fine-tune" in caught.value.remedy
 
 
-def test_another_store_is_refused(run, new_run):
-    run.trainer(max_steps=3).fit()
-    manifest = run.folder / "store" / "manifest.json"
+def test_another_store_is_refused(trained, new_run):
+    manifest = trained.folder / "store" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"dummy": true', '"dummy": false'))
     with pytest.raises(CheckpointError, match="the token store is .*, the checkpoint was trained on"):
-        run.resumed(max_steps=5)
+        trained.resumed(max_steps=5)
 
 
 def test_rows_per_step_is_kept_with_another_batch_size(run, said):
@@ -231,23 +256,23 @@ def test_rows_per_step_is_kept_with_another_batch_size(run, said):
     assert other.fit().state.next_slot == 14 * 4
 
 
-def test_other_rows_per_step_continue_at_the_same_slot(run):
-    run.trainer(max_steps=3).fit()
-    trainer = run.resumed(max_steps=5, rows_per_step=8)
+def test_other_rows_per_step_continue_at_the_same_slot(trained):
+    trainer = trained.resumed(max_steps=5, rows_per_step=8)
     assert trainer.state.next_slot == 12
     assert trainer.fit().state.next_slot == 12 + 2 * 8
 
 
-def test_rows_that_cannot_be_shared_are_refused(run):
-    run.trainer(max_steps=3).fit()
+def test_rows_that_cannot_be_shared_are_refused(trained):
     with pytest.raises(ConfigError, match="batch_size: 4 rows a device and step are not a multiple of 3. Use"):
-        run.resumed(max_steps=5, batch_size=3)
+        trained.resumed(max_steps=5, batch_size=3)
 
 
 def test_fine_tuning_takes_the_weights_only(run, new_run):
     run.trainer(max_steps=6).fit()
     source = run.checkpoints / "checkpoint_step_6"
-    tuned = new_run("tuned").trainer(fine_tune=True, resume_from_checkpoint=str(source), learning_rate=1e-4, optimizer="muon", seed=8)
+    tuned = new_run("tuned").trainer(
+        fine_tune=True, resume_from_checkpoint=str(source), learning_rate=1e-4, optimizer="muon", seed=8
+    )
     assert (tuned.state.step, tuned.state.next_slot, tuned.state.best_loss) == (0, 0, None)
     saved = checkpoint.load_tensors(source, "model.pt")
     assert all(torch.equal(p, saved[name]) for name, p in tuned.model.named_parameters())
@@ -263,18 +288,18 @@ def test_fine_tuning_from_bfloat16_starts_from_the_masters(run, new_run):
     assert all(torch.equal(p, masters[name]["master"]) for name, p in tuned.model.named_parameters())
 
 
-def test_fine_tuning_another_shape_is_refused(run, new_run):
-    run.trainer(max_steps=3).fit()
-    source = run.checkpoints / "checkpoint_step_3"
-    with pytest.raises(CheckpointError, match=r"model\.layers\.0\.mlp\.down_proj\.weight is \(32, 48\) there and \(32, 64\)") as caught:
+def test_fine_tuning_another_shape_is_refused(trained, new_run):
+    source = trained.checkpoints / "checkpoint_step_3"
+    with pytest.raises(
+        CheckpointError, match=r"model\.layers\.0\.mlp\.down_proj\.weight is \(32, 48\) there and \(32, 64\)"
+    ) as caught:
         new_run("tuned").trainer(fine_tune=True, resume_from_checkpoint=str(source), model={"mlp": {"hidden_dim": 64}})
     assert "leave --config out" in caught.value.remedy
 
 
-def test_fine_tuning_into_the_same_folder_is_refused(run):
-    run.trainer(max_steps=3).fit()
+def test_fine_tuning_into_the_same_folder_is_refused(trained):
     with pytest.raises(ConfigError, match="already holds checkpoints of a run"):
-        run.resumed("checkpoint_step_3", fine_tune=True)
+        trained.resumed("checkpoint_step_3", fine_tune=True)
 
 
 def test_an_interrupted_run_counts_as_newest_and_is_replaced_whole(run):
@@ -351,10 +376,9 @@ def test_a_kill_without_warning_is_survived_with_the_same_bits(new_run):
     assert metrics(straight) == metrics(broken)
 
 
-def test_the_folder_of_a_checkpoint_can_be_moved(run, tmp_path):
-    run.trainer(max_steps=3).fit()
+def test_the_folder_of_a_checkpoint_can_be_moved(trained, tmp_path):
     moved = tmp_path / "elsewhere"
-    shutil.move(run.checkpoints / "checkpoint_step_3", moved)
-    trainer = run.trainer(resume_from_checkpoint=str(moved), max_steps=5)
+    shutil.move(trained.checkpoints / "checkpoint_step_3", moved)
+    trainer = trained.trainer(resume_from_checkpoint=str(moved), max_steps=5)
     assert trainer.state.step == 3
     assert isinstance(trainer.keeper.folder, Path)

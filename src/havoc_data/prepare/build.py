@@ -60,7 +60,10 @@ def prepare_to_continue(config: TrainingConfig, *, store_id: str) -> PreparedDat
         CheckpointError: the store is not the one that the checkpoint was trained on, or the text has changed.
     """
     data = open_prepared(config)
-    remedy = "Put the text back as it was, or start anew from its weights: --resume PATH --fine-tune --run-dir NEW."
+    remedy = (
+        "Put the text back as it was, start afresh with --run-dir NEW, "
+        "or take its weights along: havoc train --resume PATH --fine-tune --run-dir NEW."
+    )
     if data.store.id != store_id:
         found = f"the token store is {data.store.id[:12]}…, the checkpoint was trained on {store_id[:12]}…."
         raise CheckpointError("data", found, remedy)

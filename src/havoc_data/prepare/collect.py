@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from havoc_core.config import DataMixtureConfig
 from havoc_core.errors import DataError
 from havoc_data.discovery import SourcePlan, discover
 from havoc_data.document import Document, Rejected
-from havoc_data.store import replace_folder
+from havoc_data.store import written_whole
 
 VERSION = 1
 MIN_HELD_OUT_BYTES = 32 * 1024
@@ -109,23 +108,22 @@ def collect(data: DataMixtureConfig, *, base: Path, folder: Path) -> Corpus:
     existing = open_corpus(folder)
     if existing is not None and existing.key == key:
         return existing
-    beside = folder.with_name(f".{folder.name}.writing")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    ledgers, sizes = _write_documents(plan, beside)
-    held_out = {group: _choose_held_out(group, docs, data.validation_fraction) for group, docs in sizes.items() if docs}
-    manifest = {
-        "version": VERSION,
-        "key": key,
-        "ratios": plan.ratios,
-        "missing_groups": list(plan.missing_groups),
-        "dummy": plan.dummy,
-        "fallback": plan.fallback_used,
-        "ledgers": [asdict(ledger) for ledger in ledgers],
-        "held_out": {group: sorted(ids) for group, ids in held_out.items()},
-    }
-    (beside / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
-    replace_folder(beside, folder)
+    with written_whole(folder) as beside:
+        ledgers, sizes = _write_documents(plan, beside)
+        held_out = {
+            group: _choose_held_out(group, docs, data.validation_fraction) for group, docs in sizes.items() if docs
+        }
+        manifest = {
+            "version": VERSION,
+            "key": key,
+            "ratios": plan.ratios,
+            "missing_groups": list(plan.missing_groups),
+            "dummy": plan.dummy,
+            "fallback": plan.fallback_used,
+            "ledgers": [asdict(ledger) for ledger in ledgers],
+            "held_out": {group: sorted(ids) for group, ids in held_out.items()},
+        }
+        (beside / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
     corpus = open_corpus(folder)
     assert corpus is not None, "a corpus that was just written can be opened"
     return corpus

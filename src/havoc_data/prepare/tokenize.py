@@ -6,7 +6,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -19,7 +18,7 @@ from havoc_core.chat_format import render
 from havoc_core.tokenizer import Tokenizer
 from havoc_data.document import Document
 from havoc_data.prepare.collect import Corpus, document_text
-from havoc_data.store import VERSION, ShardWriter, SourceRecord, TokenStore, replace_folder, write_manifest
+from havoc_data.store import VERSION, ShardWriter, SourceRecord, TokenStore, write_manifest, written_whole
 
 _BATCH_BYTES = 1_000_000
 _worker_tokenizer: Tokenizer | None = None  # one per process: it cannot be sent along with every batch
@@ -44,25 +43,23 @@ def build_store(corpus: Corpus, tokenizer_folder: Path, *, folder: Path, num_wor
     key = store_key(corpus.key, tokenizer)
     if is_current(folder, key):
         return TokenStore(folder)
-    beside = folder.with_name(f".{folder.name}.writing")
-    shutil.rmtree(beside, ignore_errors=True)
     dtype = np.dtype("uint16" if tokenizer.vocab_size <= 65_536 else "uint32")
-    writer = _StoreWriter(beside, corpus, dtype)
-    for source in corpus.groups:
-        for batch, ids in _encoded(_batches(corpus, source), tokenizer_folder, num_workers):
-            for (identity, document), one in zip(batch, ids, strict=True):
-                writer.add(source, identity, document, one)
-    writer.finish(
-        {
-            "dtype": dtype.name,
-            "inputs_key": key,
-            "tokenizer": tokenizer.fingerprint(),
-            "ratios": corpus.ratios,
-            "missing_groups": list(corpus.missing_groups),
-            "dummy": corpus.dummy,
-        }
-    )
-    replace_folder(beside, folder)
+    with written_whole(folder) as beside:
+        writer = _StoreWriter(beside, corpus, dtype)
+        for source in corpus.groups:
+            for batch, ids in _encoded(_batches(corpus, source), tokenizer_folder, num_workers):
+                for (identity, document), one in zip(batch, ids, strict=True):
+                    writer.add(source, identity, document, one)
+        writer.finish(
+            {
+                "dtype": dtype.name,
+                "inputs_key": key,
+                "tokenizer": tokenizer.fingerprint(),
+                "ratios": corpus.ratios,
+                "missing_groups": list(corpus.missing_groups),
+                "dummy": corpus.dummy,
+            }
+        )
     return TokenStore(folder)
 
 

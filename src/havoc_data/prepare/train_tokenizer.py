@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from havoc_core.tokenizer import (
     Tokenizer,
 )
 from havoc_data.prepare.collect import Corpus, document_text
-from havoc_data.store import replace_folder
+from havoc_data.store import written_whole
 
 
 def tokenizer_key(config: TrainingConfig, corpus_key: str) -> str:
@@ -47,11 +46,9 @@ def make_tokenizer(config: TrainingConfig, corpus: Corpus, *, folder: Path) -> T
     key_file = folder / "inputs_key"
     if not (key_file.is_file() and key_file.read_text(encoding="utf-8") == key):
         tokenizer = _make(config, corpus)
-        beside = folder.with_name(f".{folder.name}.writing")
-        shutil.rmtree(beside, ignore_errors=True)
-        tokenizer.save(beside)
-        (beside / "inputs_key").write_text(key, encoding="utf-8")
-        replace_folder(beside, folder)
+        with written_whole(folder) as beside:
+            tokenizer.save(beside)
+            (beside / "inputs_key").write_text(key, encoding="utf-8")
     tokenizer = Tokenizer.load(folder)
     check_fits(tokenizer, config.model.vocab_size)
     return tokenizer

@@ -16,6 +16,7 @@ needs_kernel = pytest.mark.skipif(
     attention_kernel.load() is None, reason="this machine has no C++ compiler or no AVX512-BF16: SDPA does the work"
 )
 
+
 @needs_kernel
 def test_the_result_does_not_depend_on_the_number_of_threads():
     q, k, v = (torch.randn(4, 128, heads, 32).bfloat16() for heads in (4, 2, 2))
@@ -32,7 +33,11 @@ def test_the_result_does_not_depend_on_the_number_of_threads():
 
 def tiny(head_dim: int = 32) -> HavocModel:
     config = ModelConfig(
-        size="nano", vocab_size=512, d_model=64, num_layers=2, attention={"num_heads": 2, "num_kv_heads": 1, "head_dim": head_dim}
+        size="nano",
+        vocab_size=512,
+        d_model=64,
+        num_layers=2,
+        attention={"num_heads": 2, "num_kv_heads": 1, "head_dim": head_dim},
     )
     model = build(config)
     place_weights(model, first_weights(model, seed=3), dtype=torch.float32, device=torch.device("cpu"))

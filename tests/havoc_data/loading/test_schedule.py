@@ -19,7 +19,7 @@ def counts_of(schedule, length):
     return np.array([(which == i).cumsum() for i in range(len(schedule.names))])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(WEIGHTS)
 def test_after_every_prefix_each_has_had_its_share_to_within_one(weights):
     schedule = ExactSchedule(weights)
@@ -29,7 +29,7 @@ def test_after_every_prefix_each_has_had_its_share_to_within_one(weights):
     assert deviation.max() < 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(WEIGHTS)
 def test_a_period_has_the_shares_that_were_asked_for(weights):
     schedule = ExactSchedule(weights)

@@ -28,7 +28,9 @@ def test_never_rebuilding_needs_something_that_stands(config):
 def test_to_continue_the_store_must_be_the_one_of_the_checkpoint(config, data):
     store = prepare(config).store
     assert prepare_to_continue(config, store_id=store.id).store.id == store.id
-    with pytest.raises(CheckpointError, match="data: the token store is .* the checkpoint was trained on 000000000000…") as caught:
+    with pytest.raises(
+        CheckpointError, match="data: the token store is .* the checkpoint was trained on 000000000000…"
+    ) as caught:
         prepare_to_continue(config, store_id="0" * 64)
     assert "--fine-tune" in caught.value.remedy
 
@@ -36,7 +38,9 @@ def test_to_continue_the_store_must_be_the_one_of_the_checkpoint(config, data):
 def test_to_continue_the_text_must_not_have_changed(config, data):
     store = prepare(config).store
     (data / "math" / "00.txt").write_text("something else " * 200)
-    with pytest.raises(CheckpointError, match="data: the text or its settings have changed since the checkpoint.") as caught:
+    with pytest.raises(
+        CheckpointError, match="data: the text or its settings have changed since the checkpoint."
+    ) as caught:
         prepare_to_continue(config, store_id=store.id)
     assert "Put the text back as it was" in caught.value.remedy
     assert (RunFiles.of(config).store / "manifest.json").is_file()  # and nothing of the run was lost

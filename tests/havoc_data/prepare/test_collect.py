@@ -10,6 +10,7 @@ import pytest
 
 from havoc_core.errors import DataError
 from havoc_data.document import Document
+from havoc_data.prepare.build import collect_corpus
 from havoc_data.prepare.collect import MIN_HELD_OUT_BYTES, collect, document_text, inputs_key, open_corpus, summary
 
 
@@ -53,14 +54,16 @@ def test_the_ledger_adds_up(config, tmp_path, data):
     files = sorted((data / "math").iterdir())
     assert ledger.kept + ledger.duplicates + ledger.rejected == len(files)
     assert ledger.kept_bytes == sum(len(text.encode()) for text in texts(corpus, "math").values())
-    assert ledger.kept_bytes + ledger.duplicate_bytes + ledger.rejected_bytes == sum(path.stat().st_size for path in files)
+    assert ledger.kept_bytes + ledger.duplicate_bytes + ledger.rejected_bytes == sum(
+        path.stat().st_size for path in files
+    )
     assert len(ledger.examples) == 1
     assert "broken.txt: " in ledger.examples[0]
     assert summary(corpus)["math"]["rejected"] == 1
 
 
-def test_the_held_out_documents_are_those_with_the_lowest_hashes(config, tmp_path):
-    corpus = corpus_of(config, tmp_path)
+def test_the_held_out_documents_are_those_with_the_lowest_hashes(ready):
+    corpus = collect_corpus(ready)
     for group in ("domain", "general", "dialog"):
         sizes = {
             identity: len(text.encode())
@@ -78,8 +81,8 @@ def test_the_held_out_documents_are_those_with_the_lowest_hashes(config, tmp_pat
         assert int(held_out[-1], 16) < limit or taken - sizes[held_out[-1]] < MIN_HELD_OUT_BYTES
 
 
-def test_a_document_is_never_on_both_sides(config, tmp_path):
-    corpus = corpus_of(config, tmp_path)
+def test_a_document_is_never_on_both_sides(ready):
+    corpus = collect_corpus(ready)
     for source, group in corpus.groups.items():
         sides = {identity: corpus.is_held_out(source, identity) for identity in texts(corpus, source)}
         assert {identity for identity, out in sides.items() if out} <= corpus.held_out[group]
@@ -96,7 +99,9 @@ def test_a_document_keeps_its_side_when_others_come(config, tmp_path, data):
 def test_a_group_too_small_to_hold_anything_out_is_refused(config, tmp_path, data):
     for path in sorted((data / "general").iterdir())[5:]:
         path.unlink()
-    with pytest.raises(DataError, match="group general: .* bytes in 5 documents are too little to hold 32,768") as caught:
+    with pytest.raises(
+        DataError, match="group general: .* bytes in 5 documents are too little to hold 32,768"
+    ) as caught:
         corpus_of(config, tmp_path)
     assert "Add text to the group" in caught.value.remedy
 

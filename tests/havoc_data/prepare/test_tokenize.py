@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,12 +28,14 @@ def documents_of(source):
 
 
 def bytes_of(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
 
 
-def test_a_stored_document_is_bos_text_eos(config):
-    prepared = prepare(config)
-    tokenizer, corpus = prepared.tokenizer, collect_corpus(config)
+def test_a_stored_document_is_bos_text_eos(ready):
+    prepared = prepare(ready)
+    tokenizer, corpus = prepared.tokenizer, collect_corpus(ready)
     wanted = [
         [tokenizer.bos_id, *tokenizer.encode(document.text), tokenizer.eos_id]
         for identity, document in corpus.documents("math")
@@ -47,8 +50,8 @@ def test_a_stored_document_is_bos_text_eos(config):
     assert documents_of(prepared.store.training["dialog"]) == dialogs
 
 
-def test_the_two_sides_together_are_the_corpus_and_share_nothing(config):
-    store, corpus = prepare(config).store, collect_corpus(config)
+def test_the_two_sides_together_are_the_corpus_and_share_nothing(ready):
+    store, corpus = prepare(ready).store, collect_corpus(ready)
     training = [line["id"] for source in store.training.values() for line in source.provenance()]
     held_out = [line["id"] for source in store.validation.values() for line in source.provenance()]
     assert set(training).isdisjoint(held_out)
@@ -58,13 +61,13 @@ def test_the_two_sides_together_are_the_corpus_and_share_nothing(config):
         assert {line["id"] for line in source.provenance()} == corpus.held_out[group]
 
 
-def test_every_document_has_its_provenance(config, data):
-    store = prepare(config).store
+def test_every_document_has_its_provenance(ready):
+    store = prepare(ready).store
     for name in ("math", "stats", "general"):
         for line, ids in zip(store.training[name].provenance(), documents_of(store.training[name]), strict=True):
-            raw = (data / name / line["origin"]).read_bytes()
+            raw = (Path(ready.data.data_dir) / name / line["origin"]).read_bytes()
             begin, end = line["bytes"]
-            assert raw[begin:end].decode() == Tokenizer.load(RunFiles.of(config).tokenizer).decode(ids)
+            assert raw[begin:end].decode() == Tokenizer.load(RunFiles.of(ready).tokenizer).decode(ids)
             assert line["source"] == name
 
 
@@ -84,8 +87,8 @@ def test_the_manifest_adds_up(config, data):
     assert manifest["ratios"] == {"domain": 0.6, "general": 0.3, "dialog": 0.1}
 
 
-def test_the_held_out_text_is_there_too(config):
-    store, corpus = prepare(config).store, collect_corpus(config)
+def test_the_held_out_text_is_there_too(ready):
+    store, corpus = prepare(ready).store, collect_corpus(ready)
     for group, ids in corpus.held_out.items():
         packed = (store.folder / "validation" / f"{group}.jsonl.zst").read_bytes()
         lines = io.TextIOWrapper(io.BytesIO(zstandard.ZstdDecompressor().decompress(packed)), "utf-8", newline="\n")
@@ -144,6 +147,7 @@ def test_a_store_that_is_damaged_is_said_and_comes_back_after_it_was_deleted(con
     assert prepare(config).store.id == store.id
 
 
+@pytest.mark.slow
 def test_a_large_vocabulary_takes_four_bytes_a_token(config, tmp_path):
     corpus = collect_corpus(config)
     wide = config.model_copy(update={"model": config.model.model_copy(update={"vocab_size": 70_000})})

@@ -15,57 +15,57 @@ def with_tokenizer(config, **values):
     return config.model_copy(update={"tokenizer": config.tokenizer.model_copy(update=values)})
 
 
-def test_it_is_trained_on_the_training_side_only(config):
-    corpus = collect_corpus(config)
-    sample = set(_sample(config.tokenizer, corpus))
+def test_it_is_trained_on_the_training_side_only(ready):
+    corpus = collect_corpus(ready)
+    sample = set(_sample(ready.tokenizer, corpus))
     for source in corpus.groups:
         for identity, document in corpus.documents(source):
             assert (document_text(document) in sample) == (not corpus.is_held_out(source, identity))
 
 
-def test_a_sample_takes_the_groups_in_the_shares_of_the_mixture(config):
-    corpus = collect_corpus(config)
+def test_a_sample_takes_the_groups_in_the_shares_of_the_mixture(ready):
+    corpus = collect_corpus(ready)
     sizes = {"domain": 0, "general": 0, "dialog": 0}
     group_of = {
         document_text(document): group
         for source, group in corpus.groups.items()
         for _, document in corpus.documents(source)
     }
-    for text in _sample(config.tokenizer.model_copy(update={"sample_bytes": 100_000}), corpus):
+    for text in _sample(ready.tokenizer.model_copy(update={"sample_bytes": 100_000}), corpus):
         sizes[group_of[text]] += len(text.encode())
     assert 0.5 * 100_000 < sum(sizes.values()) < 1.2 * 100_000  # held-out documents are left out of the count
     assert sizes["domain"] > sizes["general"] > sizes["dialog"] > 0
 
 
-def test_it_has_the_models_vocabulary_unless_told_otherwise(config, tmp_path):
-    corpus = collect_corpus(config)
-    assert make_tokenizer(config, corpus, folder=tmp_path / "a").vocab_size == 600
-    assert make_tokenizer(with_tokenizer(config, vocab_size=540), corpus, folder=tmp_path / "b").vocab_size == 540
+def test_it_has_the_models_vocabulary_unless_told_otherwise(ready, tmp_path):
+    corpus = collect_corpus(ready)
+    assert make_tokenizer(ready, corpus, folder=tmp_path / "a").vocab_size == 600
+    assert make_tokenizer(with_tokenizer(ready, vocab_size=540), corpus, folder=tmp_path / "b").vocab_size == 540
 
 
-def test_it_is_trained_again_only_if_something_changed(config, tmp_path):
-    corpus, folder = collect_corpus(config), tmp_path / "tokenizer"
-    first = make_tokenizer(config, corpus, folder=folder)
+def test_it_is_trained_again_only_if_something_changed(ready, tmp_path):
+    corpus, folder = collect_corpus(ready), tmp_path / "tokenizer"
+    first = make_tokenizer(ready, corpus, folder=folder)
     made = (folder / "tokenizer.json").stat().st_mtime_ns
-    assert make_tokenizer(config, corpus, folder=folder).fingerprint() == first.fingerprint()
+    assert make_tokenizer(ready, corpus, folder=folder).fingerprint() == first.fingerprint()
     assert (folder / "tokenizer.json").stat().st_mtime_ns == made
-    key = tokenizer_key(config, corpus.key)
-    assert tokenizer_key(with_tokenizer(config, vocab_size=540), corpus.key) != key
-    assert tokenizer_key(config, "another corpus") != key
-    assert make_tokenizer(with_tokenizer(config, vocab_size=540), corpus, folder=folder).vocab_size == 540
+    key = tokenizer_key(ready, corpus.key)
+    assert tokenizer_key(with_tokenizer(ready, vocab_size=540), corpus.key) != key
+    assert tokenizer_key(ready, "another corpus") != key
+    assert make_tokenizer(with_tokenizer(ready, vocab_size=540), corpus, folder=folder).vocab_size == 540
 
 
-def test_the_same_text_gives_the_same_tokenizer(config, tmp_path):
-    corpus = collect_corpus(config)
-    make_tokenizer(config, corpus, folder=tmp_path / "a")
-    make_tokenizer(config, corpus, folder=tmp_path / "b")
+def test_the_same_text_gives_the_same_tokenizer(ready, tmp_path):
+    corpus = collect_corpus(ready)
+    make_tokenizer(ready, corpus, folder=tmp_path / "a")
+    make_tokenizer(ready, corpus, folder=tmp_path / "b")
     assert (tmp_path / "a" / "tokenizer.json").read_bytes() == (tmp_path / "b" / "tokenizer.json").read_bytes()
 
 
-def test_an_existing_one_is_used_and_its_contents_count(config, tmp_path):
-    corpus = collect_corpus(config)
+def test_an_existing_one_is_used_and_its_contents_count(ready, tmp_path):
+    corpus = collect_corpus(ready)
     Tokenizer(train_bpe(iter(["given"]), vocab_size=530)).save(tmp_path / "given")
-    given = with_tokenizer(config, kind="huggingface", path=str(tmp_path / "given" / "tokenizer.json"))
+    given = with_tokenizer(ready, kind="huggingface", path=str(tmp_path / "given" / "tokenizer.json"))
     assert make_tokenizer(given, corpus, folder=tmp_path / "t").vocab_size == 530
     key = tokenizer_key(given, corpus.key)
     assert tokenizer_key(given, "another corpus") == key
@@ -73,17 +73,19 @@ def test_an_existing_one_is_used_and_its_contents_count(config, tmp_path):
     assert tokenizer_key(given, corpus.key) != key
 
 
-def test_sentencepiece_is_trained_and_loaded(config, tmp_path):
-    tokenizer = make_tokenizer(with_tokenizer(config, kind="sentencepiece"), collect_corpus(config), folder=tmp_path / "t")
+def test_sentencepiece_is_trained_and_loaded(ready, tmp_path):
+    tokenizer = make_tokenizer(
+        with_tokenizer(ready, kind="sentencepiece"), collect_corpus(ready), folder=tmp_path / "t"
+    )
     assert (tmp_path / "t" / "tokenizer.model").is_file()
     assert tokenizer.decode(tokenizer.encode("the mean  of σ² ∑\n")) == "the mean  of σ² ∑\n"
 
 
-def test_an_existing_one_must_be_named(config, tmp_path):
+def test_an_existing_one_must_be_named(ready, tmp_path):
     with pytest.raises(ConfigError, match="tokenizer.path: is null, and `kind: huggingface` .* Name a tokenizer.json."):
-        make_tokenizer(with_tokenizer(config, kind="huggingface"), collect_corpus(config), folder=tmp_path / "t")
+        make_tokenizer(with_tokenizer(ready, kind="huggingface"), collect_corpus(ready), folder=tmp_path / "t")
     with pytest.raises(DataError, match="there is no such tokenizer"):
-        make_tokenizer(with_tokenizer(config, path="nowhere.json"), collect_corpus(config), folder=tmp_path / "t")
+        make_tokenizer(with_tokenizer(ready, path="nowhere.json"), collect_corpus(ready), folder=tmp_path / "t")
 
 
 def test_one_that_is_larger_than_the_model_is_refused():

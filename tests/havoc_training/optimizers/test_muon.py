@@ -28,7 +28,10 @@ def test_each_kind_has_its_optimizer():
     assert first.param_groups[0]["lr"] == pytest.approx(3e-2)
     assert first.param_groups[0]["momentum"] == 0.9
     assert isinstance(second, torch.optim.AdamW)
-    assert [id(p) for g in second.param_groups for p in g["params"]] == [id(groups[1].masters[0]), id(groups[2].masters[0])]
+    assert [id(p) for g in second.param_groups for p in g["params"]] == [
+        id(groups[1].masters[0]),
+        id(groups[2].masters[0]),
+    ]
 
 
 def test_an_update_of_a_matrix_is_orthogonal_with_adamws_root_mean_square():

@@ -1,0 +1,88 @@
+"""`havoc evaluate`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from havoc_eval.runner import from_json
+
+
+def test_scores_are_printed_with_their_intervals_and_written(havoc, finished_run, here):
+    said = havoc("evaluate", finished_run, "--exam-problems", "0", "--out", here / "new" / "scores.json")
+    assert said.code == 0, said.err
+    evaluation = from_json((here / "new" / "scores.json").read_text(), where="scores.json")
+    result = evaluation.result("held_out")
+    for group in ("domain", "general", "dialog"):
+        score = next(score for score in result.scores if score.group == group)
+        assert score.low < score.value < score.high
+        assert f"{group:<24} {score.metric} {score.value:.4f}  [{score.low:.4f}, {score.high:.4f}]" in said.out
+    assert said.out.rstrip().endswith("scores.json")
+    assert any(score.compressor.startswith("xz") for score in evaluation.compression)
+
+
+def test_a_run_in_the_current_folder_needs_no_argument(havoc, run_copy, monkeypatch):
+    monkeypatch.chdir(run_copy)
+    (run_copy / "logs" / "evaluation.json").unlink()
+    assert havoc("evaluate", "--exam-problems", "0").code == 0
+    assert (run_copy / "logs" / "evaluation.json").is_file()
+
+
+def test_the_same_weights_have_the_same_scores(havoc, finished_run, here):
+    for name in ("a.json", "b.json"):
+        assert havoc("evaluate", finished_run, "--exam-problems", "0", "--out", name).code == 0
+    assert (here / "a.json").read_bytes() == (here / "b.json").read_bytes()
+
+
+def test_a_file_that_cannot_be_written_is_named(havoc, finished_run, here):
+    (here / "folder").mkdir()
+    said = havoc("evaluate", finished_run, "--exam-problems", "0", "--out", "folder")
+    assert said.code == 2
+    assert "ConfigError  folder: cannot be written (Is a directory). Name another file: --out." in said.message
+
+
+def test_a_negative_number_of_problems_is_refused_at_once(havoc):
+    said = havoc("evaluate", "--exam-problems", "-1")
+    assert said.code == 2
+    assert said.message == "ConfigError  --exam-problems: -1 is below 0. Use 0 for no exam."
+
+
+@pytest.mark.parametrize("place", ["nowhere", "."])
+def test_a_folder_without_a_checkpoint_is_named(place, havoc):
+    said = havoc("evaluate", place)
+    assert said.code == 1
+    assert said.message.startswith("CheckpointError  ")
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_next_one_is_taken_from_a_folder(havoc, run_copy):
+    newest = run_copy / "checkpoints" / "checkpoint_step_6"
+    with (newest / "model.pt").open("r+b") as file:
+        file.seek(200)
+        file.write(b"\0\1\2\3")
+    said = havoc("evaluate", newest, "--exam-problems", "0")
+    assert said.code == 1
+    assert "model.pt: its checksum is not the manifest's. It is damaged" in said.message
+    said = havoc("evaluate", run_copy, "--exam-problems", "0")
+    assert said.code == 0
+    assert "Passed over: " in said.out
+
+
+def test_without_a_store_there_is_nothing_held_out(havoc, run_copy, here):
+    shutil.rmtree(run_copy / "store")
+    assert havoc("evaluate", run_copy, "--exam-problems", "0", "--out", "scores.json").code == 0
+    assert json.loads((here / "scores.json").read_text())["results"] == []
+
+
+@pytest.mark.parametrize("content", [None, b"{ half", b"\xff\xfe"], ids=["missing", "cut short", "no text"])
+def test_a_store_whose_manifest_is_damaged_is_named(content, havoc, run_copy):
+    """Regression: it ended in a traceback."""
+    manifest = run_copy / "store" / "manifest.json"
+    manifest.unlink()
+    if content is not None:
+        manifest.write_bytes(content)
+    said = havoc("evaluate", run_copy, "--exam-problems", "0")
+    assert said.code == 2
+    assert said.message.startswith("DataError  ")
+    assert "havoc data build" in said.message
