@@ -7,6 +7,7 @@ file. Every complaint is a ConfigError that names the setting's path, what was f
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import json
 import re
@@ -32,13 +33,6 @@ _FLOAT = re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)$|^[-+]?
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 as PyYAML reads it, but 3e-4 is a number and a key given twice is an error."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own form
-        first: [("tag:yaml.org,2002:float", _FLOAT), *yaml.SafeLoader.yaml_implicit_resolvers.get(first, [])]
-        if first in "-+0123456789."
-        else yaml.SafeLoader.yaml_implicit_resolvers.get(first, [])
-        for first in {*yaml.SafeLoader.yaml_implicit_resolvers, *"-+0123456789."}
-    }
-
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
@@ -49,6 +43,13 @@ class _Loader(yaml.SafeLoader):
                 )
             seen.add(key if isinstance(key, str) else None)
         return super().construct_mapping(node, deep)
+
+
+@functools.cache
+def _loader() -> type[_Loader]:
+    """The loader with the rule for numbers; adding a rule to the class while importing would be work at import."""
+    _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+    return _Loader
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def parse_yaml(text: str, *, where: str) -> Any:
         ConfigError: the text is no YAML; says line and column.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=_loader())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where

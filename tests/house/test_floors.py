@@ -31,7 +31,7 @@ ORDER = {
         "errors", "config", "config_files", "registry", "run_files", "device", "distributed", "log", "statistics",
         "tokenizer", "chat_format", "layers/", "model", "models/", "loss", "costs", "checkpoint",
     ],
-    "havoc_core/layers": ["norm", "rope", "embedding", "segments", "kv_cache", "attention", "feed_forward", "block"],
+    "havoc_core/layers": ["norm", "rope", "embedding", "segments", "kv_cache", "attention_kernel", "attention", "feed_forward", "block"],
     "havoc_problems": [
         "problem", "rounding", "verification", "families/", "units", "expressions", "grading", "splits", "catalog",
     ],

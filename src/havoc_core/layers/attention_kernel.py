@@ -21,7 +21,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_SOURCE = Path(__file__).with_name("attention_cpu.cpp")
 _TILE_ROWS, _TILE_COLUMNS = 64, 512
 """Scores worked on at once: 64 queries x 512 keys in float32 are 128 KiB, which stays in the L2 cache."""
 
@@ -60,7 +59,7 @@ def document_attention(q: Tensor, k: Tensor, v: Tensor, starts: Tensor) -> Tenso
     Returns:
         [B, T, H, E].
     """
-    out: Tensor = _forward(q, k, v, starts)[0]
+    out: Tensor = _DocumentAttention.apply(q, k, v, starts)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -70,7 +69,7 @@ def load() -> Any:
     command = _build_command()
     if command is None:
         return None
-    identity = [_SOURCE.read_text(encoding="utf-8"), *command, torch.__version__, _cpu_flags()]
+    identity = [_source().read_text(encoding="utf-8"), *command, torch.__version__, _cpu_flags()]
     digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "havoc" / "kernels"
     library = cache / f"attention_{digest}.so"
@@ -88,6 +87,10 @@ def load() -> Any:
     return function
 
 
+def _source() -> Path:
+    return Path(__file__).with_name("attention_cpu.cpp")
+
+
 def _build_command() -> list[str] | None:
     compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("c++")
     # The matrix products behind it need AVX-512; bfloat16 ones its BF16 instructions.
@@ -95,7 +98,7 @@ def _build_command() -> list[str] | None:
         return None
     libraries = Path(torch.__file__).parent / "lib"
     options = "-O3 -march=native -mprefer-vector-width=512 -fno-math-errno -fno-trapping-math -std=c++17 -shared -fPIC"
-    return [compiler, *options.split(), "-fopenmp", str(_SOURCE), f"-L{libraries}", "-ltorch_cpu"]
+    return [compiler, *options.split(), "-fopenmp", str(_source()), f"-L{libraries}", "-ltorch_cpu"]
 
 
 @functools.cache
@@ -131,7 +134,7 @@ def _forward(q: Tensor, k: Tensor, v: Tensor, starts: Tensor) -> tuple[Tensor, T
 
 
 @_forward.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+def _forward_shapes(q: Tensor, k: Tensor, v: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
     return q.new_empty(q.shape), q.new_empty(q.shape[0], q.shape[2], q.shape[1], dtype=torch.float32)
 
 
@@ -147,20 +150,21 @@ def _backward(
 
 
 @_backward.register_fake
-def _(
+def _backward_shapes(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, starts: Tensor, out: Tensor, log_sums: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
 
-def _remember(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs, *output)
-    ctx.set_materialize_grads(False)
+class _DocumentAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, starts: Tensor) -> Tensor:
+        out, log_sums = _forward(q, k, v, starts)
+        ctx.save_for_backward(q, k, v, starts, out, log_sums)
+        result: Tensor = out
+        return result
 
-
-def _differentiate(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor, Tensor, Tensor, None]:
-    q, k, v, starts, out, log_sums = ctx.saved_tensors
-    return (*_backward(grad, q, k, v, starts, out, log_sums), None)
-
-
-_forward.register_autograd(_differentiate, setup_context=_remember)
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        q, k, v, starts, out, log_sums = ctx.saved_tensors
+        return (*_backward(grad, q, k, v, starts, out, log_sums), None)
