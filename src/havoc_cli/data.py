@@ -113,10 +113,12 @@ def _look(argv: Sequence[str]) -> int:
     )
     config = load_config(flags, given).config
     from havoc_data.loading.loader import Loader, MixturePlan
-    from havoc_data.prepare.build import collect_corpus, prepare
+    from havoc_data.prepare.build import open_prepared
+    from havoc_data.prepare.collect import open_corpus
 
-    data = prepare(config)
-    for ledger in collect_corpus(config).ledgers:
+    data = open_prepared(config)
+    corpus = open_corpus(RunFiles.of(config).run_dir / "corpus")
+    for ledger in corpus.ledgers if corpus is not None else ():
         for example in ledger.examples:
             print(f"left out of {ledger.name}: {example}")
     ratios: dict[str, float] = data.store.manifest["ratios"]

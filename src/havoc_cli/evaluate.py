@@ -54,6 +54,8 @@ def run(argv: Sequence[str]) -> int:
         for score in result.scores:
             interval = "" if score.low is None or score.high is None else f"  [{score.low:.4f}, {score.high:.4f}]"
             print(f"{result.task:<10} {score.group:<24} {score.metric} {score.value:.4f}{interval}")
+    if evaluation.contaminated is not None:
+        print(f"exam       statements that occur in the training text: {len(evaluation.contaminated)}")
     print(out)
     return 0
 

@@ -20,6 +20,8 @@ from typing_extensions import TypedDict
 
 from havoc_core.config import TrainingConfig
 from havoc_core.config_files import ResolvedConfig, parse_yaml, read_yaml, resolve
+from havoc_data.source import SOURCES
+from havoc_training.shelves import OPTIMIZERS, TRACKERS
 
 Flags = TypeVar("Flags")
 
@@ -77,7 +79,23 @@ def load_config(flags: ConfigFlags, given: Mapping[str, Any], *, default_file: P
     """
     path = Path(flags.config) if flags.config else default_file
     values = read_yaml(path) if path else {}
-    return resolve(values, with_dummy_data(given) if flags.dummy_data else given, file_name=str(path or "defaults"))
+    settings = with_dummy_data(given) if flags.dummy_data else given
+    resolved = resolve(values, settings, file_name=str(path or "defaults"))
+    check_names(resolved.config)
+    return resolved
+
+
+def check_names(config: TrainingConfig) -> None:
+    """Whether what settings name is on its shelf; asked before any work is done, and without importing it.
+
+    Raises:
+        ConfigError: an optimizer, a tracker or a kind of source is not there; names the nearest.
+    """
+    OPTIMIZERS.check(config.optimizer)
+    for name in config.tracking.trackers:
+        TRACKERS.check(name)
+    for source in config.data.sources or ():
+        SOURCES.check(source.kind)
 
 
 def with_dummy_data(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def run_stages(config: TrainingConfig, *, command: str) -> int:
         is_there=files.store.is_dir(),
     )
     train_key = key_of(TokenStore(files.store).id, config.model_dump(mode="json", exclude=_NOT_IN_THE_KEY))
-    code = _train(config, stages, train_key)
+    code = _train(config, stages, train_key, command)
     if code:
         return code
     checkpoint = _final_checkpoint(config)
@@ -94,14 +94,14 @@ def run_stages(config: TrainingConfig, *, command: str) -> int:
     return 0
 
 
-def _train(config: TrainingConfig, stages: StageLog, key: str) -> int:
+def _train(config: TrainingConfig, stages: StageLog, key: str, command: str) -> int:
     from havoc_cli.train import train
 
     code = 0
 
     def work() -> None:
         nonlocal code
-        code = train(config)
+        code = train(config, go_on_with=command)
         if code:
             raise _StoppedError
 

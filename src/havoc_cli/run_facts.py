@@ -292,7 +292,8 @@ def _exam(evaluation: Evaluation) -> record.Exam | None:
         correct, count, low, high, guess = values(score)
         families.append(record.ExamFamily(score.group, correct, count, low, high, guess))
     correct, count, low, high, guess = values(result.total)
-    return record.Exam(correct, count, result.total.value, low, high, guess, tuple(families))
+    found = None if evaluation.contaminated is None else len(evaluation.contaminated)
+    return record.Exam(correct, count, result.total.value, low, high, guess, tuple(families), contaminated=found)
 
 
 def _samples(files: RunFiles) -> tuple[record.SampleText, ...]:

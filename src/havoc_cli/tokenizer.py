@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from havoc_cli.flags import ConfigFlags, load_config, parse, parse_with_settings
+from havoc_cli.run_lock import locked
 from havoc_cli.subcommands import pick
 from havoc_core.errors import DataError
 from havoc_core.run_files import RunFiles
@@ -53,10 +54,10 @@ def _train(argv: Sequence[str]) -> int:
     from havoc_data.prepare.build import collect_corpus
     from havoc_data.prepare.train_tokenizer import make_tokenizer
 
-    corpus = collect_corpus(config)
-    folder = RunFiles.of(config).tokenizer
-    tokenizer = make_tokenizer(config, corpus, folder=folder)
-    print(f"{folder}: {tokenizer.vocab_size:,} ids.")
+    files = RunFiles.of(config)
+    with locked(files):
+        tokenizer = make_tokenizer(config, collect_corpus(config), folder=files.tokenizer)
+    print(f"{files.tokenizer}: {tokenizer.vocab_size:,} ids.")
     return 0
 
 

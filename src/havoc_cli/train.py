@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,19 +44,31 @@ def run(argv: Sequence[str], default_config: str | None = None) -> int:
     config = resolved.config
     if flags.fine_tune and config.resume_from_checkpoint in {None, "auto"}:
         raise ConfigError("--fine-tune", "needs a checkpoint to take weights from.", "Add --resume PATH.")
+    if _rank() > 0:  # torchrun: rank 0 holds the folder for all
+        return train(config, fine_tune=flags.fine_tune)
     with locked(RunFiles.of(config)):
         return train(config, fine_tune=flags.fine_tune)
 
 
-def train(config: TrainingConfig, *, fine_tune: bool = False) -> int:
-    """Train as configured; logs to screen and file; gives 0, or 128 + the signal that stopped it."""
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def train(config: TrainingConfig, *, fine_tune: bool = False, go_on_with: str | None = None) -> int:
+    """Train as configured; logs to screen and file; gives 0, or 128 + the signal that stopped it.
+
+    Args:
+        config: the run.
+        fine_tune: take only the weights of the checkpoint.
+        go_on_with: command that continues a run that was stopped; None: `scripts/train.py --resume`.
+    """
     from havoc_core import log
     from havoc_training.build import build_trainer, find_checkpoint  # torch comes in here, after the settings are right
 
     files = RunFiles.of(config)
-    log.to_screen()
+    log.to_screen(rank=_rank())
     try:
-        handler = log.to_file(files.train_log)
+        handler = log.to_file(files.train_log) if _rank() == 0 else None
     except OSError as error:
         raise ConfigError(
             "log_dir", f"{files.logs} cannot be written to ({error.strerror}).", "Choose another: log_dir or --run-dir."
@@ -65,9 +79,11 @@ def train(config: TrainingConfig, *, fine_tune: bool = False) -> int:
             config = _with_tokenizer_of(config, saved.folder)
         trainer = build_trainer(config, saved=saved, fine_tune=fine_tune)
         result = trainer.fit()
+        trainer.world.close()
         if result.stopped_by is not None:
             log.LOGGER.info("Saved %s after %d steps. Continue with:", result.checkpoint, result.state.step)
-            log.LOGGER.info("    python scripts/train.py --resume %s", result.checkpoint)
+            command = go_on_with or f"python scripts/train.py --resume {shlex.quote(str(result.checkpoint))}"
+            log.LOGGER.info("    %s", command)
             return 128 + result.stopped_by
         log.LOGGER.info("Done: %s steps, %s.", f"{result.state.step:,}", result.checkpoint)
         return 0
@@ -75,7 +91,8 @@ def train(config: TrainingConfig, *, fine_tune: bool = False) -> int:
         log.LOGGER.debug("training ended with %r", error)
         raise
     finally:
-        log.close_file(handler)
+        if handler is not None:
+            log.close_file(handler)
 
 
 def _resolve(flags: TrainFlags, given: Mapping[str, Any], default: Path | None) -> ResolvedConfig:
@@ -85,8 +102,18 @@ def _resolve(flags: TrainFlags, given: Mapping[str, Any], default: Path | None) 
             # What is no text is no JSON either: the checksums come later, and from_json has the message.
             text = path.read_text(encoding="utf-8", errors="replace")
             values = from_json(text, where=str(path)).model_dump(mode="json")
+            values["run_dir"] = _run_dir_of(path.parent, values)
             return resolve(values, with_dummy_data(given) if flags.dummy_data else given, file_name=str(path))
     return load_config(flags, given, default_file=default)
+
+
+def _run_dir_of(folder: Path, values: Mapping[str, Any]) -> str:
+    """The run that a checkpoint lies in: it may have been moved, or be called from another folder than it was made in."""
+    inner = Path(values["checkpoint_dir"])
+    place = folder.parent
+    if not inner.is_absolute() and place.parts[-len(inner.parts) :] == inner.parts:
+        return str(Path(*place.parts[: -len(inner.parts)]))
+    return str(values["run_dir"])
 
 
 def _checkpoint_config(resume: str, given: Mapping[str, Any]) -> Path | None:

@@ -28,6 +28,7 @@ from havoc_core.errors import CheckpointError
 
 FORMAT = "havoc-checkpoint"
 VERSION = 1
+_REQUIRED = ("config.json", "model.pt", "training_state.json")
 _STEP_NAME = re.compile(r"checkpoint_step_(\d+)")
 
 
@@ -151,16 +152,24 @@ def verify(folder: Path) -> Manifest:
     """Compare every file with the manifest's sizes and checksums.
 
     Raises:
-        CheckpointError: names the first file that is missing, a link, of another size, or changed.
+        CheckpointError: names the first file that is missing, a link, not in the manifest, of another size, or changed.
     """
     manifest = read_manifest(folder)
     inside = resolve(folder)
     remedy = "It is damaged; use another checkpoint: havoc checkpoint list."
+    there = {path.relative_to(inside).as_posix(): path for path in sorted(inside.rglob("*"))}
+    for name, path in there.items():
+        if path.is_symlink():
+            raise CheckpointError(str(path), "is a link, and a checkpoint follows none.", remedy)
+        # What nobody vouches for must not be read: a scaler.pt, say, is used wherever there is one.
+        if not path.is_dir() and name not in manifest.files and name != "manifest.json":
+            raise CheckpointError(str(path), "is not in the manifest, so nothing vouches for it.", remedy)
+    for name in _REQUIRED:
+        if name not in manifest.files:
+            raise CheckpointError(str(inside / name), "belongs to every checkpoint, and the manifest lacks it.", remedy)
     for name, (size, digest) in sorted(manifest.files.items()):
         path = inside / name
-        if path.is_symlink() or not path.resolve().is_relative_to(inside.resolve()):
-            raise CheckpointError(str(path), "is a link, and a checkpoint follows none.", remedy)
-        if not path.is_file():
+        if name not in there or not path.is_file():  # a name that leads out of the folder is not there either
             raise CheckpointError(str(path), "is missing.", remedy)
         if path.stat().st_size != size:
             raise CheckpointError(str(path), f"{path.stat().st_size:,} bytes, the manifest says {size:,}.", remedy)

@@ -35,6 +35,13 @@ class _LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
         """Leave the line out; logging would print a traceback for each."""
 
+    def close(self) -> None:
+        """Close the file, with what it could hold."""
+        try:
+            super().close()
+        except OSError:  # raised here, it would take the place of the error that ended the run
+            pass
+
 
 def close_file(handler: logging.Handler) -> None:
     """Stop writing to a file that `to_file` opened."""

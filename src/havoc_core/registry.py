@@ -46,8 +46,7 @@ class Shelf:
             ConfigError: there is no such file, or it lacks `Options` or `build`.
         """
         path = name if "." in name else f"{self.package}.{name}"
-        if name.startswith(".") or ("." not in name and name not in self.names()):
-            raise ConfigError(self.setting, f"'{name}' is not {self.thing} here.", self._nearest(name))
+        self.check(name)
         try:
             module = importlib.import_module(path)
         except ModuleNotFoundError as error:
@@ -64,6 +63,15 @@ class Shelf:
                     self.setting, f"module '{path}' has no `{public}`.", "A file on a shelf has `Options` and `build`."
                 )
         return module
+
+    def check(self, name: str) -> None:
+        """Refuse a name that is on no file of the shelf, without importing any; a dotted name is taken at its word.
+
+        Raises:
+            ConfigError: there is no such file; names the nearest.
+        """
+        if name.startswith(".") or ("." not in name and name not in self.names()):
+            raise ConfigError(self.setting, f"'{name}' is not {self.thing} here.", self._nearest(name))
 
     def options(self, name: str, values: Mapping[str, Any]) -> BaseModel:
         """The checked `Options` of the file called `name`.

@@ -31,6 +31,7 @@ from havoc_core.errors import DataError
 FORMAT = "havoc-token-store"
 VERSION = 1
 SHARD_BYTES = 256 * 2**20
+_SUFFIXES = (".tok", ".doc", ".prov.zst")
 _CHECKED_WHEN_OPENED = 2**30
 """A store up to this size has its checksums compared whenever it is opened: about a second."""
 
@@ -141,7 +142,7 @@ class TokenStore:
     """A finished store, opened for reading.
 
     Raises:
-        DataError: there is none, it is of another version, or a shard is missing or changed.
+        DataError: there is none, it is of another version, a shard is missing or changed, or something leads out of it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -161,6 +162,7 @@ class TokenStore:
         self.manifest: dict[str, Any] = manifest
         try:
             self.dtype = np.dtype(manifest["dtype"]).newbyteorder("<")
+            self._refuse_ways_out()
             self._check(sums=self._total_bytes() <= _CHECKED_WHEN_OPENED)
             self.training = self._sources("sources", folder)
             """Source name -> tokens to learn from."""
@@ -191,6 +193,25 @@ class TokenStore:
                     for suffix, (size, digest) in shard["files"].items():
                         yield folder / name / (shard["name"] + suffix), size, digest
 
+    def _refuse_ways_out(self) -> None:
+        """A manifest is only text: its names must be those of files of this folder, and none of them a link."""
+        remedy = f"It does not come from havoc data build: delete {self.folder} and build it again."
+        for part, folder in (("sources", self.folder), ("validation", self.folder / "validation")):
+            for name, record in self.manifest[part].items():
+                shards = [
+                    shard["name"] + suffix for shard in record["shards"] for suffix in {*_SUFFIXES, *shard["files"]}
+                ]
+                for each in (name, record["group"], *shards):
+                    if not is_file_name(each):
+                        raise DataError(
+                            str(self.folder / "manifest.json"), f"{each!r} is not the plain name of a file.", remedy
+                        )
+                paths = [folder, folder / name, *(folder / name / each for each in shards)]
+                paths += [folder / f"{name}.jsonl.zst"] if part == "validation" else []
+                for path in paths:
+                    if path != self.folder and path.is_symlink():
+                        raise DataError(str(path), "is a link, and a token store follows none.", remedy)
+
     def _total_bytes(self) -> int:
         return sum(size for _, size, _ in self._files())
 
@@ -206,6 +227,11 @@ class TokenStore:
                 with path.open("rb") as file:
                     if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                         raise DataError(str(path), "its checksum is not the manifest's.", remedy)
+
+
+def is_file_name(name: object) -> bool:
+    """Whether it names a file of the folder it is joined to, and nothing else: no path, not "." or ".."."""
+    return isinstance(name, str) and name not in {"", ".."} and Path(name).name == name and "\0" not in name
 
 
 def write_manifest(

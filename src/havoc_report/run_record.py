@@ -160,6 +160,8 @@ class Exam:
     guess: float
     families: tuple[ExamFamily, ...] = ()
     interval_method: str = "Wilson"
+    contaminated: int | None = None
+    """Statements of the exam that occur in the training text; None: it was not looked."""
 
 
 @dataclass(frozen=True)

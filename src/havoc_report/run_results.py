@@ -102,6 +102,14 @@ def _interval(low: float | None, high: float | None, form: Callable[[float], str
     return None if low is None or high is None else f"{form(low)} to {form(high)}"
 
 
+def _contamination(found: int | None, count: int) -> str:
+    if found is None:
+        return "Whether its statements occur in the training text was not looked at."
+    if found == 0:
+        return f"None of the {count} statements occurs in the training text: all of it was searched."
+    return f"{found} of the {count} statements occur in the training text: the score is worth that much less."
+
+
 def exam_parts(record: RunRecord) -> tuple[Part, ...]:
     """The exam beside guessing, as a whole and by family of questions."""
     exam = record.exam
@@ -123,6 +131,7 @@ def exam_parts(record: RunRecord) -> tuple[Part, ...]:
             f"Whiskers: {method}.",
         ),
     ]
+    parts.append(Paragraph(_contamination(exam.contaminated, exam.count)))
     if exam.families:
         parts += [_family_figure(exam, method), _family_table(exam, method)]
     return tuple(parts)

@@ -29,9 +29,10 @@ from havoc_training.observers import MetricsFile, Observer, RunFacts, Screen
 from havoc_training.optimizer import Optimizer
 from havoc_training.placement import Compilation, choose_compilation, place
 from havoc_training.schedules import Schedule, choose
+from havoc_training.shelves import TRACKERS
 from havoc_training.state import TrainState
 from havoc_training.step import StepSettings
-from havoc_training.tracker import TRACKERS, TrackerSettings
+from havoc_training.tracker import TrackerSettings
 from havoc_training.trainer import HeldOut, Intervals, Trainer
 
 _FOLLOWED = (
@@ -81,7 +82,7 @@ def build_trainer(config: TrainingConfig, *, saved: SavedRun | None = None, fine
     masters = _starting_weights(model, config, saved)
     place(model, masters, precision=machine.precision, device=machine.device, compilation=compilation)
     optimizer = Optimizer(model, masters if machine.precision.has_master else None, config)
-    state = TrainState() if continued is None else restore(continued, optimizer)
+    state = TrainState() if continued is None else _restored(config, continued, optimizer, plan, machine.world)
     # Kept, so that the held-out rows stay the same when a resume changes the micro-batch.
     num_held_out = config.eval_samples * config.batch_size
     num_held_out = num_held_out if continued is None else int(continued.resolved["validation_rows"])
@@ -189,6 +190,10 @@ def _refuse_to_overwrite(config: TrainingConfig, continued: SavedRun | None) -> 
     names = ["checkpoint_interrupted"]
     names += [] if config.resume_from_checkpoint == "auto" else ["checkpoint_best", "checkpoint_error"]
     named = [name for name in names if checkpoint.resolve(folder / name).exists()]
+    if continued is None and config.resume_from_checkpoint == "auto" and (named or checkpoint.step_checkpoints(folder)):
+        raise CheckpointError(
+            str(folder), "none of the checkpoints in it is whole.", "Move them away, or start elsewhere: --run-dir NEW."
+        )
     if continued is None and (named or checkpoint.step_checkpoints(folder)):
         raise ConfigError(
             "checkpoint_dir",
@@ -206,6 +211,43 @@ def _refuse_to_overwrite(config: TrainingConfig, continued: SavedRun | None) -> 
             f"cannot be written to ({error.strerror}).",
             "Choose another folder: checkpoint_dir or --run-dir.",
         ) from None
+
+
+def _restored(
+    config: TrainingConfig, continued: SavedRun, optimizer: Optimizer, plan: BatchPlan, world: World
+) -> TrainState:
+    state = restore(continued, optimizer)
+    _refuse_to_do_nothing(config, continued, state, plan)
+    if world.rank == 0:
+        _put_later_ones_aside(config, state)
+    else:  # the checkpoint holds rank 0's generators: the others must not draw the same
+        set_seeds((config.seed + world.rank + 1_000_003 * state.step) % 2**31)
+    return state
+
+
+def _refuse_to_do_nothing(config: TrainingConfig, continued: SavedRun, state: TrainState, plan: BatchPlan) -> None:
+    """A finished run cannot be trained with other settings by calling it again; a report must not claim so."""
+    changed = [name for name in _FOLLOWED if getattr(continued.config, name) != getattr(config, name)]
+    if changed and state.step >= plan.total_steps:
+        raise ConfigError(
+            changed[0],
+            f"was changed, but the run has made its {state.step:,} steps and would end after {plan.total_steps:,}.",
+            "Raise max_steps to train on, or start elsewhere: --run-dir NEW.",
+        )
+
+
+def _put_later_ones_aside(config: TrainingConfig, state: TrainState) -> None:
+    """Checkpoints beyond the step that is resumed belong to a course that was given up: `auto` must not find them."""
+    folder = RunFiles.of(config).checkpoints
+    later = [path for path in checkpoint.step_checkpoints(folder) if (checkpoint.step_of(path) or 0) > state.step]
+    for path in later:
+        aside = path.with_name(f"{path.name}.abandoned")
+        number = 1
+        while aside.exists():
+            number += 1
+            aside = path.with_name(f"{path.name}.abandoned{number}")
+        path.rename(aside)
+        LOGGER.info("%s lies beyond step %d: put aside as %s.", path.name, state.step, aside.name)
 
 
 def _prepare(config: TrainingConfig, continued: SavedRun | None, world: World) -> PreparedData:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import shutil
 import sys
 import time
@@ -140,7 +142,8 @@ class Screen:
 class MetricsFile:
     """metrics.jsonl: a line for every step and every validation, written at once.
 
-    On resume, lines beyond the resumed step are moved to metrics.jsonl.1, .2, ….
+    A number that is not finite is null: JSON knows no Infinity. On resume, lines beyond the resumed step are moved to
+    metrics.jsonl.1, .2, ….
     """
 
     def __init__(self, path: Path) -> None:
@@ -155,8 +158,9 @@ class MetricsFile:
                 number = 1
                 while (aside := self._path.with_name(f"{self._path.name}.{number}")).exists():
                     number += 1
-                aside.write_text("".join(later), encoding="utf-8")
-                self._path.write_text("".join(kept), encoding="utf-8")
+                # In this order, so that whatever kills the run, every line is in one of the two, at worst in both.
+                _replace(aside, "".join(later))
+                _replace(self._path, "".join(kept))
 
     def stepped(self, record: StepRecord) -> None:
         """Add a line."""
@@ -197,7 +201,29 @@ class MetricsFile:
 
     def _add(self, values: Mapping[str, Any]) -> None:
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+            file.write(json.dumps(_finite(values), allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """The same values, None in place of infinities and NaN, however deep they lie."""
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file beside, then give it its name: under that name there is always a whole one."""
+    beside = path.with_name(f".{path.name}.writing")
+    with beside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _split_lines(text: str, step: int) -> tuple[list[str], list[str]]:

@@ -16,9 +16,7 @@ from torch import Tensor
 from havoc_core.config import TrainingConfig
 from havoc_core.errors import CheckpointError
 from havoc_core.model import Decoder
-from havoc_core.registry import Shelf
-
-OPTIMIZERS = Shelf("havoc_training.optimizers", "optimizer", "an optimizer")
+from havoc_training.shelves import OPTIMIZERS
 
 
 @dataclass(frozen=True)
@@ -135,10 +133,14 @@ class Optimizer:
                     with torch.no_grad():
                         master.copy_(saved.pop("master"))
                     part.state[master] = {
-                        key: value.clone() if key == "step" else value.to(master.device, copy=True)
-                        for key, value in saved.items()
+                        key: value.to(_home(key, master, group), copy=True) for key, value in saved.items()
                     }
         self.publish()
+
+
+def _home(key: str, master: Tensor, group: Mapping[str, Any]) -> torch.device:
+    """Where torch keeps a value of the state: the count of steps on the CPU, unless a fused kernel reads it."""
+    return master.device if key != "step" or group.get("fused") else torch.device("cpu")
 
 
 def parameter_groups(model: Decoder, masters: Mapping[str, Tensor], *, decay_embeddings: bool) -> list[ParameterGroup]:

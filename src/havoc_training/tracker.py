@@ -1,13 +1,9 @@
-"""The shelf of trackers: observers that show a run somewhere else."""
+"""What a tracker is given: an observer that shows a run somewhere else."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-
-from havoc_core.registry import Shelf
-
-TRACKERS = Shelf("havoc_training.trackers", "tracking.trackers", "a tracker")
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,8 @@ class Trainer:
             for observer in self.observers:
                 observer.closed()
         folder = self.keeper.folder / (name or f"checkpoint_step_{self.state.step}")
-        return FitResult(self.state, stop.signal, folder, time.perf_counter() - began, self._compute_seconds)
+        stopped_by = stop.signal if self.state.step < self.plan.total_steps else None
+        return FitResult(self.state, stopped_by, folder, time.perf_counter() - began, self._compute_seconds)
 
     @property
     def world(self) -> World:

@@ -137,6 +137,48 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(folder):
     refusal(folder)
 
 
+def list_files(folder, change):
+    """Rewrite the manifest's list of files."""
+    values = json.loads((folder / "manifest.json").read_text())
+    change(values["files"])
+    (folder / "manifest.json").write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize("name", ["model.pt", "training_state.json", "config.json"])
+def test_a_manifest_that_lacks_what_every_checkpoint_has_is_refused(folder, name):
+    (folder / name).unlink()
+    list_files(folder, lambda files: files.pop(name))
+    error = refusal(folder)
+    assert error.where == str(folder / name)
+    assert error.found == "belongs to every checkpoint, and the manifest lacks it."
+    assert "It is damaged; use another checkpoint" in error.remedy
+
+
+@pytest.mark.parametrize("name", ["scaler.pt", "tokenizer/tokenizer.model", "tokenizer/manifest.json", ".hidden"])
+def test_a_file_that_the_manifest_does_not_list_is_refused(folder, name):
+    (folder / name).write_bytes(b"x")
+    error = refusal(folder)
+    assert error.where == str(folder / name)
+    assert error.found == "is not in the manifest, so nothing vouches for it."
+
+
+def test_an_empty_list_of_files_is_refused(folder):
+    """Regression: with `files: {}` nothing was compared, and any weights passed."""
+    list_files(folder, dict.clear)
+    assert "is not in the manifest" in refusal(folder).found
+
+
+@pytest.mark.parametrize("name", ["scaler.pt", "tokenizer/more", "manifest.json"])
+def test_a_link_that_the_manifest_does_not_list_is_refused(folder, tmp_path, name):
+    if name == "manifest.json":
+        (folder / name).rename(tmp_path / "elsewhere")
+    else:
+        (tmp_path / "elsewhere").mkdir()
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    error = refusal(folder)
+    assert (error.where, error.found) == (str(folder / name), "is a link, and a checkpoint follows none.")
+
+
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
     assert "there is no such folder" in refusal(tmp_path / "none", checkpoint.read_manifest).found
     assert "no manifest.json" in refusal(tmp_path, checkpoint.read_manifest).found
@@ -263,6 +305,7 @@ def write(step):
     with checkpoint.writing(folder) as inside:
         checkpoint.save_json(inside / "training_state.json", {"step": step})
         checkpoint.save_json(inside / "config.json", {})
+        checkpoint.save_json(inside / "model.pt", {})
 
 def die_at(moment):
     seen = 0
@@ -275,7 +318,7 @@ def die_at(moment):
             os.kill(os.getpid(), signal.SIGKILL)
     sys.addaudithook(hook)
 
-for moment in range(1, 80):
+for moment in range(1, 90):
     shutil.rmtree(base, ignore_errors=True)
     base.mkdir()
     write(3)

@@ -150,6 +150,82 @@ def test_a_manifest_without_its_parts_is_refused(tmp_path):
         TokenStore(tmp_path)
 
 
+def rewrite(folder, change):
+    """Change the manifest."""
+    values = json.loads((folder / "manifest.json").read_text())
+    change(values)
+    (folder / "manifest.json").write_text(json.dumps(values))
+
+
+def rename_source(values, name):
+    values["sources"][name] = values["sources"].pop("a")
+
+
+def rename_group(values, name):
+    values["validation"][name] = values["validation"].pop("domain")
+
+
+def name_group(values, name):
+    values["sources"]["a"]["group"] = name
+
+
+def rename_shard(values, name):
+    values["sources"]["a"]["shards"][0]["name"] = name
+
+
+def rename_file(values, name):
+    files = values["sources"]["a"]["shards"][0]["files"]
+    files[name] = files.pop(".tok")
+
+
+@pytest.mark.parametrize("change", [rename_source, rename_group, name_group, rename_shard, rename_file])
+@pytest.mark.parametrize("name", ["../a", "b/../a", "/etc/a", "x/"])
+def test_a_name_that_is_a_path_is_refused(tmp_path, change, name):
+    """Regression: names of the manifest were joined unseen, and files outside the store were read."""
+    write(tmp_path / "store")
+    write(tmp_path)  # what "../a" leads to is a whole source
+    rewrite(tmp_path / "store", lambda values: change(values, name))
+    with pytest.raises(DataError, match="is not the plain name of a file") as caught:
+        TokenStore(tmp_path / "store")
+    assert caught.value.where == str(tmp_path / "store" / "manifest.json")
+    assert f"delete {tmp_path / 'store'} and build it again" in caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "a\0b"])
+def test_a_source_called_like_no_file_is_refused(tmp_path, name):
+    write(tmp_path)
+    rewrite(tmp_path, lambda values: rename_source(values, name))
+    with pytest.raises(DataError, match="is not the plain name of a file"):
+        TokenStore(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "validation", "validation/domain", "a/00000.tok", "a/00001.doc", "validation/domain/00000.prov.zst"]
+)
+def test_a_link_is_refused_even_if_its_target_is_right(tmp_path, name):
+    store = tmp_path / "store"
+    write(store)
+    (store / name).rename(tmp_path / "elsewhere")
+    (store / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="is a link, and a token store follows none") as caught:
+        TokenStore(store)
+    assert caught.value.where == str(store / name)
+    assert "It does not come from havoc data build" in caught.value.remedy
+
+
+def test_held_out_text_that_is_a_link_is_refused(tmp_path):
+    write(tmp_path)
+    (tmp_path / "validation" / "domain.jsonl.zst").symlink_to(tmp_path / "manifest.json")
+    with pytest.raises(DataError, match=r"domain\.jsonl\.zst: is a link"):
+        TokenStore(tmp_path)
+
+
+def test_a_store_behind_a_link_is_opened(tmp_path):
+    store = write(tmp_path / "store")
+    (tmp_path / "link").symlink_to(tmp_path / "store")
+    assert TokenStore(tmp_path / "link").id == store.id
+
+
 def test_a_folder_is_replaced_whole(tmp_path):
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "x").write_text("new")

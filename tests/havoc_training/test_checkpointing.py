@@ -21,6 +21,7 @@ def write(folder, *, step, **state):
     with checkpoint.writing(folder) as inside:
         checkpoint.save_json(inside / "training_state.json", {"step": step, "consistent": True, **state})
         (inside / "config.json").write_text("{}")
+        (inside / "model.pt").write_bytes(b"")
     return folder
 
 
@@ -118,6 +119,7 @@ def test_opening_a_damaged_one_is_refused(tmp_path):
 def test_a_config_of_another_program_is_refused(tmp_path):
     with checkpoint.writing(tmp_path / "c") as inside:
         (inside / "config.json").write_text('{"learning_rat": 1}')
+        (inside / "model.pt").write_bytes(b"")
         checkpoint.save_json(inside / "training_state.json", {"step": 1})
     with pytest.raises(ConfigError, match="learning_rat"):
         SavedRun.open(tmp_path / "c")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -96,6 +100,69 @@ def test_a_line_that_a_kill_cut_short_is_moved_aside_too(tmp_path):
     metrics.started(facts(first_step=1))
     assert [line["step"] for line in lines(path)] == [1]
     assert (tmp_path / "metrics.jsonl.1").read_text().startswith('{"kind": "train", "step": 1, "lo')
+
+
+def test_numbers_that_are_not_finite_are_null(tmp_path):
+    """Regression: a gradient norm of inf was written as Infinity, which is no JSON."""
+    path = tmp_path / "metrics.jsonl"
+    metrics = MetricsFile(path)
+    metrics.stepped(stepped(1, grad_norm=math.inf, loss=math.nan, overflow=True))
+    groups = {"domain": {"loss": 900.0, "perplexity": math.inf, "bits_per_byte": -math.inf}}
+    metrics.validated(ValidationRecord(1, 900.0, math.inf, 1.0, groups, 0.1, False))
+    assert not any(word in path.read_text() for word in ("Infinity", "NaN"))
+    first, second = lines(path)
+    assert (first["grad_norm"], first["loss"], first["learning_rate"]) == (None, None, 1e-3)
+    assert second["perplexity"] is None
+    assert second["groups"] == {"domain": {"loss": 900.0, "perplexity": None, "bits_per_byte": None}}
+
+
+KILLED = """
+import json, os, shutil, signal, sys
+from pathlib import Path
+from havoc_training.observers import MetricsFile, RunFacts
+
+base = Path(sys.argv[1])
+path = base / "metrics.jsonl"
+
+def die_at(moment):
+    seen = 0
+    def hook(event, arguments):
+        nonlocal seen
+        if event not in ("open", "os.rename"):
+            return
+        seen += 1
+        if seen == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(hook)
+
+for moment in range(1, 40):
+    shutil.rmtree(base, ignore_errors=True)
+    base.mkdir()
+    path.write_text("".join(json.dumps({"step": step}) + chr(10) for step in range(1, 6)))
+    child = os.fork()
+    if child == 0:
+        die_at(moment)
+        MetricsFile(path).started(RunFacts(9, 3, "", {}, False))
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    found = {json.loads(line)["step"] for each in base.glob("metrics.jsonl*") for line in each.read_text().splitlines()}
+    print(status, *sorted(found))
+    if status == 0:
+        break
+"""
+
+
+def test_a_kill_at_any_moment_loses_no_line(tmp_path):
+    """Regression: both files were written over in place. Killed at the first, second, third … file operation."""
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "a")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    statuses, found = zip(*(line.split(maxsplit=1) for line in done.stdout.splitlines()), strict=True)
+    assert len(statuses) > 6
+    assert statuses == (str(int(signal.SIGKILL)),) * (len(statuses) - 1) + ("0",)
+    assert set(found) == {"1 2 3 4 5"}
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["metrics.jsonl", "metrics.jsonl.1"]
 
 
 def test_the_screen_speaks_every_interval_and_at_the_end(said):

@@ -47,7 +47,7 @@ ORDER = {
         "language_model", "contamination", "compression", "held_out_text", "task", "scoring", "tasks/", "runner",
     ],
     "havoc_training": [
-        "batch_plan", "schedules", "optimizer", "optimizers/", "memory_check", "placement", "gradient_scaler", "step",
+        "shelves", "batch_plan", "schedules", "optimizer", "optimizers/", "memory_check", "placement", "gradient_scaler", "step",
         "state", "validation", "observers", "tracker", "trackers/", "checkpointing", "interrupts", "trainer", "build",
     ],
     "havoc_cli": [

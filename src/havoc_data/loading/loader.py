@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from havoc_core.errors import DataError
+from havoc_core.errors import ConfigError, DataError
 from havoc_core.loss import IGNORE_INDEX
 from havoc_data.loading.ledger import row_hash
 from havoc_data.loading.packing import PackPlan, boundary_levels, plan_rows
@@ -123,7 +123,8 @@ class Loader:
         pad_id: fills rows up.
 
     Raises:
-        DataError: a group of the mixture has no text in the store.
+        DataError: a group of the mixture has no text in the store, or weights of 0 leave nothing of it.
+        ConfigError: weights leave nothing for the sources of a group that have none.
     """
 
     def __init__(
@@ -209,8 +210,8 @@ class Loader:
         return {name: self._planned.get(name, 0.0) for name in self.sources}
 
     def epochs_after(self, num_slots: int) -> dict[str, float]:
-        """Source -> how many times its text will have been seen after `num_slots` slots."""
-        out = {}
+        """Source -> how many times its text will have been seen after `num_slots` slots; 0 for a weight of 0."""
+        out = dict.fromkeys(self._planned, 0.0)
         for number, group in enumerate(self._groups.names):
             rows = _count_before(self._groups, number, num_slots)
             for inner_number, name in enumerate(self._inside[group].names):
@@ -259,7 +260,14 @@ def _token_shares(members: Sequence[PackedSource], weights: Mapping[str, float])
     """Source -> share of its group's tokens: as the weights say; those without one share the rest by their tokens."""
     named = {s.name: weights[s.name] for s in members if s.name in weights}
     unnamed = {s.name: float(s.plan.num_labels) for s in members if s.name not in weights}
-    rest = max(0.0, 1.0 - sum(named.values())) if unnamed else 0.0
+    rest = 1.0 - sum(named.values()) if unnamed else 0.0
+    if unnamed and rest < 1e-9:  # 0.7 + 0.2 + 0.1 is a little less than 1
+        names = ", ".join(unnamed)
+        raise ConfigError(
+            "data.weights",
+            f"those of {', '.join(named)} add up to {sum(named.values()):g}, so {names} would get nothing of the group.",
+            f"Lower the named weights below 1 in sum, or give {names} a weight (0 leaves it out).",
+        )
     total = sum(unnamed.values())
     shares = named | {name: rest * tokens / total for name, tokens in unnamed.items()}
     whole = sum(shares.values())

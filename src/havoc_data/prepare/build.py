@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from havoc_core.config import TrainingConfig
-from havoc_core.errors import CheckpointError
+from havoc_core.errors import CheckpointError, DataError
 from havoc_core.log import LOGGER
 from havoc_core.run_files import RunFiles
 from havoc_core.tokenizer import Tokenizer
-from havoc_data.prepare.collect import Corpus, collect, inputs_key
+from havoc_data.prepare.collect import Corpus, collect, inputs_key, open_corpus
 from havoc_data.prepare.tokenize import build_store, is_current, store_key
-from havoc_data.prepare.train_tokenizer import check_fits, make_tokenizer
+from havoc_data.prepare.train_tokenizer import check_fits, make_tokenizer, tokenizer_key
 from havoc_data.store import TokenStore
 
 
@@ -33,16 +33,40 @@ def prepare(config: TrainingConfig) -> PreparedData:
     """
     if config.data.rebuild == "never":
         return open_prepared(config)
-    corpus = collect_corpus(config)
     files = RunFiles.of(config)
+    corpus = collect_corpus(config)
     tokenizer = make_tokenizer(config, corpus, folder=files.tokenizer)
     store = build_store(corpus, files.tokenizer, folder=files.store, num_workers=config.data.num_workers)
     return PreparedData(tokenizer, store)
 
 
 def collect_corpus(config: TrainingConfig) -> Corpus:
-    """The corpus of a run, in its `corpus/` folder."""
-    return collect(config.data, base=Path(), folder=RunFiles.of(config).run_dir / "corpus")
+    """The corpus of a run, in its `corpus/` folder.
+
+    Raises:
+        DataError: no text, or it would replace what a run was trained on.
+    """
+    files = RunFiles.of(config)
+    _refuse_to_replace(config, files)
+    return collect(config.data, base=Path(), folder=files.run_dir / "corpus")
+
+
+def _refuse_to_replace(config: TrainingConfig, files: RunFiles) -> None:
+    """Checkpoints can only go on with the store they were trained on: it is not built anew under them."""
+    trained = sorted(files.checkpoints.glob("checkpoint_*")) if files.checkpoints.is_dir() else []
+    existing = open_corpus(files.run_dir / "corpus")
+    if not trained or existing is None:
+        return
+    key = inputs_key(config.data, base=Path())
+    key_file = files.tokenizer / "inputs_key"
+    same_tokenizer = key_file.is_file() and key_file.read_text(encoding="utf-8") == tokenizer_key(config, key)
+    if existing.key != key or not same_tokenizer:
+        what = "the text or its settings have" if existing.key != key else "the tokenizer's settings have"
+        raise DataError(
+            "data",
+            f"{what} changed, and {files.checkpoints} holds checkpoints that were trained on them as they were.",
+            "Start elsewhere: --run-dir NEW. To go on with the store as it stands: --data.rebuild never.",
+        )
 
 
 def open_prepared(config: TrainingConfig) -> PreparedData:
@@ -61,7 +85,7 @@ def prepare_to_continue(config: TrainingConfig, *, store_id: str) -> PreparedDat
     """
     data = open_prepared(config)
     remedy = (
-        "Put the text back as it was, start afresh with --run-dir NEW, "
+        "Put the text back as it was, train on the store as it stands (--data.rebuild never), start afresh with --run-dir NEW, "
         "or take its weights along: havoc train --resume PATH --fine-tune --run-dir NEW."
     )
     if data.store.id != store_id:

@@ -11,7 +11,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from havoc_core.config import DataMixtureConfig
 from havoc_core.errors import DataError
 from havoc_data.discovery import SourcePlan, discover
 from havoc_data.document import Document, Rejected
-from havoc_data.store import written_whole
+from havoc_data.store import is_file_name, written_whole
 
 VERSION = 1
 MIN_HELD_OUT_BYTES = 32 * 1024
@@ -144,22 +144,48 @@ def open_corpus(folder: Path) -> Corpus | None:
     """A corpus that `collect` wrote, whatever it was collected from; None if there is none, or it is not whole."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        corpus = _corpus_of(manifest, folder) if manifest["version"] == VERSION else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged: it may hold anything
         return None
-    if manifest.get("version") != VERSION:
+    if corpus is None or not _is_well_formed(corpus):
         return None
-    ledgers = tuple(SourceLedger(**{**row, "examples": tuple(row["examples"])}) for row in manifest["ledgers"])
-    if not all((folder / f"{ledger.name}.jsonl.zst").is_file() for ledger in ledgers):
-        return None
+    return corpus if all((folder / f"{ledger.name}.jsonl.zst").is_file() for ledger in corpus.ledgers) else None
+
+
+def _corpus_of(manifest: dict[str, Any], folder: Path) -> Corpus:
+    ledgers = tuple(SourceLedger(**{**row, "examples": tuple(_listed(row["examples"]))}) for row in manifest["ledgers"])
     return Corpus(
         folder=folder,
         key=manifest["key"],
         ratios=manifest["ratios"],
-        missing_groups=tuple(manifest["missing_groups"]),
+        missing_groups=tuple(_listed(manifest["missing_groups"])),
         dummy=manifest["dummy"],
         fallback=manifest["fallback"],
         ledgers=ledgers,
-        held_out={group: frozenset(ids) for group, ids in manifest["held_out"].items()},
+        held_out={group: frozenset(_listed(ids)) for group, ids in manifest["held_out"].items()},
+    )
+
+
+def _listed(value: object) -> list[Any]:
+    if not isinstance(value, list):  # a text would pass for a list of its characters
+        raise TypeError(f"{value!r} is no list")
+    return value
+
+
+def _is_well_formed(corpus: Corpus) -> bool:
+    """Whether every part has its type; a damaged manifest gives whatever it holds."""
+    texts = [corpus.key, *corpus.missing_groups, *(text for ids in corpus.held_out.values() for text in ids)]
+    counts: list[object] = []
+    for ledger in corpus.ledgers:
+        texts += [ledger.group, *ledger.examples]
+        counts += [getattr(ledger, field.name) for field in fields(ledger) if field.default == 0]
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(type(count) is int for count in counts)
+        and isinstance(corpus.ratios, dict)
+        and all(type(share) in {int, float} for share in corpus.ratios.values())
+        and all(isinstance(flag, bool) for flag in (corpus.dummy, corpus.fallback))
+        and all(is_file_name(ledger.name) and ledger.group in corpus.held_out for ledger in corpus.ledgers)
     )
 
 

@@ -12,7 +12,7 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as FastTokenizer
 
 from havoc_core.config import TokenizerConfig, TrainingConfig
-from havoc_core.errors import ConfigError
+from havoc_core.errors import ConfigError, DataError
 from havoc_core.tokenizer import (
     NUM_SPECIAL,
     SPECIAL_TOKENS,
@@ -37,21 +37,30 @@ def tokenizer_key(config: TrainingConfig, corpus_key: str) -> str:
 
 
 def make_tokenizer(config: TrainingConfig, corpus: Corpus, *, folder: Path) -> Tokenizer:
-    """The tokenizer of a run; trained again only if the text or a setting has changed.
+    """The tokenizer of a run; trained again only if the text or a setting has changed, or it is damaged.
 
     Raises:
         ConfigError: it has more ids than the model, or `kind: huggingface` came without a path.
     """
     key = tokenizer_key(config, corpus.key)
-    key_file = folder / "inputs_key"
-    if not (key_file.is_file() and key_file.read_text(encoding="utf-8") == key):
-        tokenizer = _make(config, corpus)
+    tokenizer = _current(folder, key)
+    if tokenizer is None:
+        made = _make(config, corpus)
         with written_whole(folder) as beside:
-            tokenizer.save(beside)
+            made.save(beside)
             (beside / "inputs_key").write_text(key, encoding="utf-8")
-    tokenizer = Tokenizer.load(folder)
+        tokenizer = Tokenizer.load(folder)
     check_fits(tokenizer, config.model.vocab_size)
     return tokenizer
+
+
+def _current(folder: Path, key: str) -> Tokenizer | None:
+    """The tokenizer in a folder, if it was made from these inputs and can be read."""
+    try:
+        current = (folder / "inputs_key").read_text(encoding="utf-8") == key
+        return Tokenizer.load(folder) if current else None
+    except (OSError, UnicodeDecodeError, DataError):
+        return None
 
 
 def check_fits(tokenizer: Tokenizer, vocab_size: int) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from havoc_core.errors import DataError
+from havoc_core.errors import ConfigError, DataError
 from havoc_core.loss import IGNORE_INDEX
 from havoc_data.loading.ledger import EMPTY_CHAIN, batch_hash, extend_chain, row_hash
 from havoc_data.loading.loader import Batch
@@ -171,6 +171,26 @@ def test_a_group_without_text_is_refused(make_store, load, tmp_path):
 def test_weights_that_leave_nothing_are_refused(store, load):
     with pytest.raises(DataError, match="data.weights: leave nothing for the sources of a group. Give at least one"):
         load(store, weights={"math": 0.0, "stats": 0.0})
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.5, 1.0 - 1e-12])
+def test_weights_that_leave_nothing_for_a_source_without_one_are_refused(store, load, weight):
+    """Regression: the source was dropped without a word."""
+    with pytest.raises(ConfigError, match="so stats would get nothing of the group") as caught:
+        load(store, weights={"math": weight})
+    assert caught.value.where == "data.weights"
+    assert caught.value.found.startswith(f"those of math add up to {weight:g}, so")
+    assert caught.value.remedy == "Lower the named weights below 1 in sum, or give stats a weight (0 leaves it out)."
+    assert load(store, weights={"math": weight, "stats": 3.0}).planned_shares()["stats"] > 0
+
+
+def test_a_weight_of_0_leaves_a_source_out_and_it_is_seen_0_times(store, load):
+    loader = load(store, weights={"math": 1.0, "stats": 0.0})
+    assert loader.planned_shares()["stats"] == 0.0
+    epochs = loader.epochs_after(600)
+    assert epochs["stats"] == 0.0
+    assert epochs["math"] > 0
+    assert loader.epochs_after(0) == dict.fromkeys(GROUP_OF, 0.0)
 
 
 def test_validation_rows_are_always_the_same_and_shared_by_weight(store, load):

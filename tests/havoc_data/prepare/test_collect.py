@@ -193,3 +193,49 @@ def test_a_file_whose_name_is_no_text_is_kept_or_named(config, tmp_path, data):
     (data / "math" / os.fsdecode(b"caf\xe9.txt")).write_text("a new text " * 300)
     corpus = corpus_of(config, tmp_path)
     assert len(texts(corpus, "math")) + len(next(x for x in corpus.ledgers if x.name == "math").examples) == 71
+
+
+DAMAGE = {
+    "nothing but a version": lambda values: {"version": 1},
+    "a list": lambda values: [values],
+    "a number": lambda values: 1,
+    "another version": lambda values: values | {"version": 2},
+    "a key that is a number": lambda values: values | {"key": 3},
+    "ratios that are a list": lambda values: values | {"ratios": [1.0]},
+    "a ratio that is a text": lambda values: values | {"ratios": {"domain": "all"}},
+    "missing groups that are numbers": lambda values: values | {"missing_groups": [3]},
+    "a flag that is a text": lambda values: values | {"dummy": "no"},
+    "ledgers that are null": lambda values: values | {"ledgers": None},
+    "a ledger that is a text": lambda values: values | {"ledgers": ["math"]},
+    "a ledger with more": lambda values: values | {"ledgers": [values["ledgers"][0] | {"more": 1}]},
+    "a count that is a text": lambda values: values | {"ledgers": [values["ledgers"][0] | {"kept": "70"}]},
+    "a group that is a list": lambda values: values | {"ledgers": [values["ledgers"][0] | {"group": []}]},
+    "a ledger without its group": lambda values: values | {"held_out": {}},
+    "ids that are numbers": lambda values: values | {"held_out": {group: [7] for group in values["held_out"]}},
+    "ids that are a text": lambda values: values | {"held_out": dict.fromkeys(values["held_out"], "abc")},
+    "missing groups that are a text": lambda values: values | {"missing_groups": "dialog"},
+    "a name that leads out": lambda values: values | {"ledgers": [values["ledgers"][0] | {"name": "../outside"}]},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_manifest_is_no_corpus(ready, tmp_path, damage):
+    """Regression: a manifest that was JSON but not ours ended in a traceback."""
+    good = collect_corpus(ready).folder
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for path in good.iterdir():
+        (folder / path.name).symlink_to(path)
+    (tmp_path / "outside.jsonl.zst").write_bytes(b"")
+    values = json.loads((good / "manifest.json").read_text(encoding="utf-8"))
+    assert open_corpus(folder) is not None
+    (folder / "manifest.json").unlink()
+    (folder / "manifest.json").write_text(json.dumps(DAMAGE[damage](values)), encoding="utf-8")
+    assert open_corpus(folder) is None
+
+
+def test_a_corpus_with_a_damaged_manifest_is_collected_again(config, tmp_path):
+    key = corpus_of(config, tmp_path).key
+    (tmp_path / "corpus" / "manifest.json").write_text('{"version": 1}')
+    assert corpus_of(config, tmp_path).key == key
+    assert open_corpus(tmp_path / "corpus") is not None

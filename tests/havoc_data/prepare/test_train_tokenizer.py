@@ -55,6 +55,27 @@ def test_it_is_trained_again_only_if_something_changed(ready, tmp_path):
     assert make_tokenizer(with_tokenizer(ready, vocab_size=540), corpus, folder=folder).vocab_size == 540
 
 
+@pytest.mark.parametrize("content", [None, b"", b"{", b"{}", b"\xff\x00"])
+def test_one_that_is_damaged_or_missing_is_trained_again(ready, tmp_path, content):
+    """Regression: its key still matched, so the remedy "havoc tokenizer train" ended in the same error."""
+    corpus, folder = collect_corpus(ready), tmp_path / "tokenizer"
+    first = make_tokenizer(ready, corpus, folder=folder)
+    if content is None:
+        (folder / "tokenizer.json").unlink()
+    else:
+        (folder / "tokenizer.json").write_bytes(content)
+    assert make_tokenizer(ready, corpus, folder=folder).fingerprint() == first.fingerprint()
+    assert Tokenizer.load(folder).fingerprint() == first.fingerprint()
+
+
+def test_a_key_that_is_no_text_is_not_current(ready, tmp_path):
+    corpus, folder = collect_corpus(ready), tmp_path / "tokenizer"
+    first = make_tokenizer(ready, corpus, folder=folder)
+    (folder / "inputs_key").write_bytes(b"\xff\xfe")
+    assert make_tokenizer(ready, corpus, folder=folder).fingerprint() == first.fingerprint()
+    assert (folder / "inputs_key").read_text() == tokenizer_key(ready, corpus.key)
+
+
 def test_the_same_text_gives_the_same_tokenizer(ready, tmp_path):
     corpus = collect_corpus(ready)
     make_tokenizer(ready, corpus, folder=tmp_path / "a")
