@@ -113,10 +113,15 @@ def _look(argv: Sequence[str]) -> int:
     )
     config = load_config(flags, given).config
     from havoc_data.loading.loader import Loader, MixturePlan
-    from havoc_data.prepare.build import open_prepared
+    from havoc_data.prepare.build import open_prepared, prepare
     from havoc_data.prepare.collect import open_corpus
 
-    data = open_prepared(config)
+    # A store that is there is looked at as it stands: looking must not build another in its place.
+    if (RunFiles.of(config).store / "manifest.json").is_file():
+        data = open_prepared(config)
+    else:
+        with locked(RunFiles.of(config)):
+            data = prepare(config)
     corpus = open_corpus(RunFiles.of(config).run_dir / "corpus")
     for ledger in corpus.ledgers if corpus is not None else ():
         for example in ledger.examples:

@@ -171,7 +171,7 @@ def _held_out_bytes(store: TokenStore) -> dict[str, int]:
 
 def _training_curve(steps: Sequence[Mapping[str, Any]]) -> record.TrainingCurve:
     def column(name: str) -> tuple[float, ...]:
-        return tuple(float(line[name]) if line[name] is not None else math.nan for line in steps)
+        return tuple(_number(line[name]) for line in steps)
 
     return record.TrainingCurve(
         steps=tuple(int(line["step"]) for line in steps),
@@ -182,6 +182,11 @@ def _training_curve(steps: Sequence[Mapping[str, Any]]) -> record.TrainingCurve:
     )
 
 
+def _number(value: float | None) -> float:
+    """What was no finite number when it was written is null in the file."""
+    return math.nan if value is None else float(value)
+
+
 def _validation_curve(lines: Sequence[Mapping[str, Any]]) -> record.ValidationCurve:
     groups = list(lines[0]["groups"]) if lines else []
     return record.ValidationCurve(
@@ -189,8 +194,8 @@ def _validation_curve(lines: Sequence[Mapping[str, Any]]) -> record.ValidationCu
         groups=tuple(
             record.GroupCurve(
                 group,
-                tuple(line["groups"][group]["bits_per_byte"] for line in lines),
-                tuple(line["groups"][group]["perplexity"] for line in lines),
+                tuple(_number(line["groups"][group]["bits_per_byte"]) for line in lines),
+                tuple(_number(line["groups"][group]["perplexity"]) for line in lines),
             )
             for group in groups
         ),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -128,6 +131,30 @@ def config(here: Path) -> Callable[..., str]:
         return path.name
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run on random words that was trained to its last step. Not to be changed."""
+    folder = tmp_path_factory.mktemp("finished")
+    path = folder / "config.yaml"
+    changes = {"run_dir": str(folder / "run"), "data": {"sources": DUMMY}}
+    path.write_text(yaml.safe_dump(merge(SMALL, changes)), encoding="utf-8")
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert main(["train", "--config", str(path)]) == 0, said.getvalue()
+    LOGGER.handlers.clear()
+    return folder / "run"
+
+
+@pytest.fixture
+def copy_store(finished: Path) -> Callable[[Path], None]:
+    """Put corpus, tokenizer and store of that run into a folder of a test, ready to be trained on."""
+
+    def copy(folder: Path) -> None:
+        for part in ("corpus", "store", "tokenizer"):
+            shutil.copytree(finished / part, folder / part)
+
+    return copy
 
 
 @pytest.fixture(scope="session")

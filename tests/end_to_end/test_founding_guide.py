@@ -43,11 +43,10 @@ FILES = {
 
 
 @pytest.fixture
-def store(here, havoc, config, dummy_sources):
-    """A run folder, the current one, with tokenizer and store of random words."""
-    path = config(".", data={"sources": dummy_sources})
-    assert havoc("data", "build", "--config", path).code == 0
-    return path
+def store(here, config, dummy_sources, copy_store):
+    """A run folder, the current one, with tokenizer and store of random words; gives its config."""
+    copy_store(here)
+    return config(".", data={"sources": dummy_sources})
 
 
 @pytest.mark.slow

@@ -46,7 +46,9 @@ def test_look_names_what_was_left_out_and_shows_controls_as_escapes(havoc, confi
         (folder / f"{number}.txt").write_text("".join(f"line {number} {n} \x1b[31m\n" for n in range(120)))
     (here / "text" / "math" / "empty.txt").write_text("")
     sources = {"sources": None, "data_dir": "text", "domain_ratio": 1.0, "general_ratio": 0.0, "dialog_ratio": 0.0}
-    said = havoc("data", "look", "--config", config(data=sources), "--rows", "1")
+    path = config(data=sources)
+    assert havoc("data", "build", "--config", path).code == 0
+    said = havoc("data", "look", "--config", path, "--rows", "1")
     assert said.code == 0, said.err
     assert "left out of math: empty.txt: it is empty" in said.out
     assert "\\x1b" in said.out and "\x1b" not in said.out

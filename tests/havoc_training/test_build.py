@@ -35,7 +35,8 @@ def test_checkpoints_that_are_all_damaged_are_not_answered_with_resume_auto(fini
     for folder in finished.checkpoints.iterdir():
         (folder / "model.pt").write_bytes(b"damaged")
     with pytest.raises(
-        CheckpointError, match=r"checkpoints: none of the checkpoints in it is whole\. Move them away, or start elsewhere"
+        CheckpointError,
+        match=r"checkpoints: none of the checkpoints in it is whole\. Move them away, or start elsewhere",
     ):
         finished.resumed(max_steps=3)
 

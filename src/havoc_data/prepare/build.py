@@ -54,14 +54,20 @@ def collect_corpus(config: TrainingConfig) -> Corpus:
 def _refuse_to_replace(config: TrainingConfig, files: RunFiles) -> None:
     """Checkpoints can only go on with the store they were trained on: it is not built anew under them."""
     trained = sorted(files.checkpoints.glob("checkpoint_*")) if files.checkpoints.is_dir() else []
-    existing = open_corpus(files.run_dir / "corpus")
-    if not trained or existing is None:
+    if not trained or not (files.store / "manifest.json").is_file():
         return
     key = inputs_key(config.data, base=Path())
     key_file = files.tokenizer / "inputs_key"
     same_tokenizer = key_file.is_file() and key_file.read_text(encoding="utf-8") == tokenizer_key(config, key)
-    if existing.key != key or not same_tokenizer:
-        what = "the text or its settings have" if existing.key != key else "the tokenizer's settings have"
+    corpus = open_corpus(files.run_dir / "corpus")
+    # Without a corpus (a machine that was given the store alone) the store itself says what it was made of.
+    same_text = (
+        is_current(files.store, store_key(key, Tokenizer.load(files.tokenizer)))
+        if corpus is None
+        else corpus.key == key
+    )
+    if not same_text or not same_tokenizer:
+        what = "the tokenizer's settings have" if same_text else "the text or its settings have"
         raise DataError(
             "data",
             f"{what} changed, and {files.checkpoints} holds checkpoints that were trained on them as they were.",

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from havoc_training.observers import RunFacts, StepRecord, ValidationRecord
-from havoc_training.tracker import TRACKERS, TrackerSettings
+from havoc_training.shelves import TRACKERS
+from havoc_training.tracker import TrackerSettings
 from havoc_training.trackers import tensorboard
 
 
