@@ -70,6 +70,7 @@ def evaluate_checkpoint(folder: Path, *, store: Path, corpus: Path, exam_problem
         exam_problems: 0 for no exam.
         device: setting of the device.
     """
+    from havoc_core import checkpoint
     from havoc_core.device import choose_device
     from havoc_data.prepare.collect import document_text, open_corpus
     from havoc_data.store import TokenStore
@@ -91,7 +92,8 @@ def evaluate_checkpoint(folder: Path, *, store: Path, corpus: Path, exam_problem
                 if not collected.is_held_out(source, identity):
                     yield document_text(document)
 
-    config = from_json((folder / "config.json").read_text(encoding="utf-8"), where=str(folder / "config.json"))
+    path = checkpoint.resolve(folder) / "config.json"
+    config = from_json(path.read_text(encoding="utf-8"), where=str(path))
     ratios = {group: share for group, share in shares.items() if group in held_out}
     return evaluate(
         Engine(loaded),

@@ -86,3 +86,10 @@ def test_a_store_whose_manifest_is_damaged_is_named(content, havoc, run_copy):
     assert said.code == 2
     assert said.message.startswith("DataError  ")
     assert "havoc data build" in said.message
+
+
+def test_a_checkpoint_that_was_cut_off_while_it_was_replaced_is_measured(havoc, run_copy):
+    """Regression: its config was looked for under the name that it did not have, which ended in a traceback."""
+    folder = run_copy / "checkpoints"
+    (folder / "checkpoint_step_6").rename(folder / "checkpoint_interrupted.old")
+    assert havoc("evaluate", folder / "checkpoint_interrupted", "--exam-problems", "0").code == 0
