@@ -175,6 +175,97 @@ class SourceConfig(Section):
     """What this kind of source alone understands."""
 
 
+class RulesConfig(Section):
+    """What makes a text look like junk: one rule a line, its limit as value; null turns a rule off.
+
+    After Gopher (Rae et al. 2021, arXiv:2112.11446), C4 (Raffel et al. 2020, arXiv:1910.10683) and FineWeb (Penedo et al.
+    2024, arXiv:2406.17557), adapted so that formulas, tables and code are no junk.
+    """
+
+    too_short: Annotated[Whole, Field(ge=0)] | None = 100
+    """Characters a document has at least."""
+    long_words: Annotated[float, Field(gt=0.0)] | None = 20.0
+    """Mean length of a word at most, in characters; a formula or a path counts as the words inside it."""
+    few_letters: Fraction | None = 0.4
+    """Share of words that hold a letter of any script at least; operators and numbers in formulas are not counted."""
+    few_stop_words: Annotated[Whole, Field(ge=0)] | None = 2
+    """Different frequent words of English, French, German, Spanish or Italian at least, in texts of 100 words or more."""
+    hash_marks: Fraction | None = 0.1
+    """Hash marks and ellipses per word at most; marks of headings and comments are not counted."""
+    bullet_lines: Fraction | None = 0.9
+    """Share of lines that begin with a bullet at most."""
+    ellipsis_lines: Fraction | None = 0.3
+    """Share of lines that end with an ellipsis at most."""
+    unfinished_lines: Fraction | None = 0.02
+    """Share of lines of prose that end with punctuation at least, in texts of ten such lines or more."""
+    repeated_lines: Fraction | None = 0.3
+    """Share of the characters in lines that occurred before at most; rules of tables and closing braces are not counted."""
+    repeated_paragraphs: Fraction | None = 0.3
+    """Share of the characters in paragraphs that occurred before at most."""
+    repeated_phrases: Fraction | None = 0.3
+    """Share of the characters in sequences of ten words that occurred before at most."""
+    frequent_phrase: Fraction | None = 0.2
+    """Share of the characters in the most frequent sequence of three words with a letter at most."""
+    boilerplate: Fraction | None = 0.3
+    """Share of lines that speak of cookies, logins, newsletters, scripts or rights at most; lorem ipsum always fires."""
+
+
+class CleaningConfig(Section):
+    """What is done about text that looks like junk, is broken, or holds personal data."""
+
+    domain: Literal["annotate", "drop", "off"] = "annotate"
+    """Rules on domain text: name what fires and keep the text, leave the text out, or do not look."""
+    general: Literal["annotate", "drop", "off"] = "drop"
+    """Rules on general text."""
+    dialog: Literal["annotate", "drop", "off"] = "annotate"
+    """Rules on dialog."""
+    rules: RulesConfig = RulesConfig()
+    """The rules and their limits."""
+    languages: list[str] = []
+    """Languages to keep, as ISO 639-1 codes such as en; a text in another is dropped or annotated as by a rule. Empty:
+    languages are not identified."""
+    personal_data: Literal["report", "mask", "off"] = "report"
+    """E-mail addresses, phone numbers, keys and the like: count them, put <|email|>-like words in their place, or do not look."""
+    mend_encoding: bool = True
+    """Detect encodings other than UTF-8 and mend text that was decoded wrongly; characters are never normalised."""
+
+    @property
+    def actions(self) -> dict[str, str]:
+        """Group -> what its rules do."""
+        return {"domain": self.domain, "general": self.general, "dialog": self.dialog}
+
+
+class DeduplicationConfig(Section):
+    """What is done about text that occurs more than once. Equal documents are always left out but for one."""
+
+    domain: Literal["annotate", "drop", "off"] = "drop"
+    """Near-duplicates in domain text: name them and keep them, leave out all but one, or do not look."""
+    general: Literal["annotate", "drop", "off"] = "drop"
+    """Near-duplicates in general text."""
+    dialog: Literal["annotate", "drop", "off"] = "annotate"
+    """Near-duplicates in dialog; problems that differ in their numbers alone are many and wanted."""
+    jaccard: Annotated[float, Field(ge=0.5, le=1.0)] = 0.75
+    """Share of common word 5-grams, digits and operators included, from which two documents are near-duplicates."""
+    paragraphs: Literal["annotate", "drop", "off"] = "annotate"
+    """Paragraphs of 200 characters or more that occurred in another document: count them, or leave them out."""
+
+    @property
+    def actions(self) -> dict[str, str]:
+        """Group -> what is done about its near-duplicates."""
+        return {"domain": self.domain, "general": self.general, "dialog": self.dialog}
+
+
+class DecontaminationConfig(Section):
+    """What is done about examination questions in the text."""
+
+    action: Literal["annotate", "drop", "off"] = "drop"
+    """Documents that hold an examination question: name them and keep them, leave them out, or do not look."""
+    exams: list[str] = []
+    """Files of questions (.json, .jsonl, .csv), besides the exam of `evaluation`."""
+    overlap: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
+    """Share of a question's word 8-grams, rare ones counting more, that a document must hold; a short one it must hold whole."""
+
+
 class DataMixtureConfig(Section):
     """Where text comes from, and in what shares it is learnt."""
 
@@ -204,8 +295,20 @@ class DataMixtureConfig(Section):
     """How documents fill rows: fewest cuts, or one after another."""
     rebuild: Literal["auto", "never"] = "auto"
     """auto: build the store again when text or settings have changed. never: train on the store as it stands."""
+    cleaning: CleaningConfig = CleaningConfig()
+    """Junk, broken encodings, personal data."""
+    deduplication: DeduplicationConfig = DeduplicationConfig()
+    """Text that occurs more than once."""
+    decontamination: DecontaminationConfig = DecontaminationConfig()
+    """Examination questions in the text."""
+    allow_repeats: bool = False
+    """Whether a source may be learnt more than 40 times over; beyond 16 nothing is gained."""
+    runner: str = "processes"
+    """A file in havoc_data/runners/: what works on the parts of the text. The result is the same with each."""
+    runner_options: dict[str, Any] = {}
+    """What this runner alone understands."""
     num_workers: Positive | None = None
-    """Processes that tokenize; null: one per core."""
+    """Processes that read and tokenize; null: one per core."""
 
     @model_validator(mode="after")
     def _ratios_are_shares(self) -> DataMixtureConfig:
