@@ -47,8 +47,7 @@ def _sample(argv: Sequence[str]) -> int:
         description="Write the text of the first run as a data/ folder: documentation of installed packages, and problems.",
     )
     from havoc_data.discovery import discover
-    from havoc_data.document import Rejected
-    from havoc_data.prepare.collect import document_text
+    from havoc_data.document import Rejected, document_text
 
     folder = Path(flags.folder)
     if folder.exists():
@@ -114,7 +113,7 @@ def _look(argv: Sequence[str]) -> int:
     config = load_config(flags, given).config
     from havoc_data.loading.loader import Loader, MixturePlan
     from havoc_data.prepare.build import open_prepared, prepare
-    from havoc_data.prepare.collect import open_corpus
+    from havoc_data.prepare.corpus import open_corpus
 
     # A store that is there is looked at as it stands: looking must not build another in its place.
     if (RunFiles.of(config).store / "manifest.json").is_file():

@@ -14,7 +14,11 @@ from havoc_core.config_files import from_json
 from havoc_core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from havoc_data.prepare.corpus import Corpus
+    from havoc_eval.contamination import TrainingText
     from havoc_eval.runner import Evaluation
+    from havoc_eval.task import TaskResult
+    from havoc_problems.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,8 @@ def run(argv: Sequence[str]) -> int:
         for score in result.scores:
             interval = "" if score.low is None or score.high is None else f"  [{score.low:.4f}, {score.high:.4f}]"
             print(f"{result.task:<10} {score.group:<24} {score.metric} {score.value:.4f}{interval}")
-    if evaluation.contaminated is not None:
-        print(f"exam       statements that occur in the training text: {len(evaluation.contaminated)}")
+        for line in _dual_lines(result):
+            print(f"{result.task:<10} {line}")
     print(out)
     return 0
 
@@ -66,13 +70,13 @@ def evaluate_checkpoint(folder: Path, *, store: Path, corpus: Path, exam_problem
     Args:
         folder: of the checkpoint.
         store: its validation/ holds the held-out text; without one there are no bits per byte.
-        corpus: collected training text, to prime compressors and to prove that no exam statement is in it; may be missing.
+        corpus: collected training text, to prime compressors and to look for the problems of the exam; may be missing.
         exam_problems: 0 for no exam.
         device: setting of the device.
     """
     from havoc_core import checkpoint
     from havoc_core.device import choose_device
-    from havoc_data.prepare.collect import document_text, open_corpus
+    from havoc_data.prepare.corpus import open_corpus
     from havoc_data.store import TokenStore
     from havoc_eval.runner import evaluate
     from havoc_inference.engine import Engine
@@ -85,13 +89,6 @@ def evaluate_checkpoint(folder: Path, *, store: Path, corpus: Path, exam_problem
     shares: dict[str, float] = TokenStore(store).manifest["ratios"] if held_out else {}
     collected = open_corpus(corpus)
 
-    def training_texts() -> Iterator[str]:
-        assert collected is not None, "called only where there is a corpus"
-        for source in collected.groups:
-            for identity, document in collected.documents(source):
-                if not collected.is_held_out(source, identity):
-                    yield document_text(document)
-
     path = checkpoint.resolve(folder) / "config.json"
     config = from_json(path.read_text(encoding="utf-8"), where=str(path))
     ratios = {group: share for group, share in shares.items() if group in held_out}
@@ -100,9 +97,53 @@ def evaluate_checkpoint(folder: Path, *, store: Path, corpus: Path, exam_problem
         held_out=held_out,
         ratios=ratios,
         exam_problems=exam_problems,
-        training_texts=training_texts if collected is not None else None,
+        training=None if collected is None else _training_text(collected, overlap=config.data.decontamination.overlap),
         window_tokens=config.data.max_sequence_length,
     )
+
+
+def _training_text(corpus: Corpus, *, overlap: float) -> TrainingText:
+    """What a model learnt from, and who looks for the exam in it: as it is, and as it was before anything was left out.
+
+    The corpus may have been made with another exam in view, or with none, so that it is always looked through.
+    """
+    from havoc_data.document import document_text
+    from havoc_data.prepare.exams import ExamIndex, problem_items, touched_items
+    from havoc_eval.contamination import TrainingText
+
+    def texts() -> Iterator[str]:
+        for source in corpus.groups:
+            for _, document in corpus.documents(source, held_out=False):
+                yield document_text(document)
+
+    def touched(problems: Sequence[Problem]) -> frozenset[str]:
+        index = ExamIndex.of(problem_items(problems), overlap=overlap)
+        found = touched_items(index, texts())
+        before = {(record.suite, record.name) for record in corpus.contamination}
+        return frozenset(
+            item.question
+            for number, item in enumerate(index.items)
+            if number in found or (item.suite, item.name) in before
+        )
+
+    return TrainingText(texts=texts, touched=touched)
+
+
+def _dual_lines(result: TaskResult) -> list[str]:
+    """The score with and without the items that the training text held; nothing where it was not looked."""
+    if result.touched is None:
+        return []
+    asked = len(result.replies)
+    if not result.touched:
+        return [f"items not found in the training text: all {asked:,}"]
+    if result.untouched is None:
+        return [f"items not found in the training text: none of {asked:,}, so there is no score without the others"]
+    parts = [("all items", result.total), ("items not found in the training text", result.untouched)]
+    return [
+        f"{name}: {score.metric} {score.value:.4f}  [{score.low:.4f}, {score.high:.4f}]"
+        f"  {score.counts['correct']:,} of {score.counts['problems']:,}"
+        for name, score in parts
+    ]
 
 
 def save(evaluation: Evaluation, path: Path) -> None:

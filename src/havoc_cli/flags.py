@@ -20,6 +20,7 @@ from typing_extensions import TypedDict
 
 from havoc_core.config import TrainingConfig
 from havoc_core.config_files import ResolvedConfig, parse_yaml, read_yaml, resolve
+from havoc_data.runner import RUNNERS
 from havoc_data.source import SOURCES
 from havoc_training.shelves import OPTIMIZERS, TRACKERS
 
@@ -89,13 +90,14 @@ def check_names(config: TrainingConfig) -> None:
     """Whether what settings name is on its shelf; asked before any work is done, and without importing it.
 
     Raises:
-        ConfigError: an optimizer, a tracker or a kind of source is not there; names the nearest.
+        ConfigError: an optimizer, a tracker, a runner or a kind of source is not there; names the nearest.
     """
     OPTIMIZERS.check(config.optimizer)
     for name in config.tracking.trackers:
         TRACKERS.check(name)
     for source in config.data.sources or ():
         SOURCES.check(source.kind)
+    RUNNERS.check(config.data.runner)
 
 
 def with_dummy_data(given: Mapping[str, Any]) -> dict[str, Any]:

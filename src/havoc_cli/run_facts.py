@@ -297,8 +297,11 @@ def _exam(evaluation: Evaluation) -> record.Exam | None:
         correct, count, low, high, guess = values(score)
         families.append(record.ExamFamily(score.group, correct, count, low, high, guess))
     correct, count, low, high, guess = values(result.total)
-    found = None if evaluation.contaminated is None else len(evaluation.contaminated)
-    return record.Exam(correct, count, result.total.value, low, high, guess, tuple(families), contaminated=found)
+    touched = None if result.touched is None else len(result.touched)
+    untouched = None if result.untouched is None else record.ExamPart(*values(result.untouched)[:4])
+    return record.Exam(
+        correct, count, result.total.value, low, high, guess, tuple(families), touched=touched, untouched=untouched
+    )
 
 
 def _samples(files: RunFiles) -> tuple[record.SampleText, ...]:

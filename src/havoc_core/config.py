@@ -185,29 +185,43 @@ class RulesConfig(Section):
     too_short: Annotated[Whole, Field(ge=0)] | None = 100
     """Characters a document has at least."""
     long_words: Annotated[float, Field(gt=0.0)] | None = 20.0
-    """Mean length of a word at most, in characters; a formula or a path counts as the words inside it."""
-    few_letters: Fraction | None = 0.4
-    """Share of words that hold a letter of any script at least; operators and numbers in formulas are not counted."""
+    """Mean length at most of the runs of letters, in letters; digits and signs end a run, so a formula or a path counts as
+    the words inside it, and each character of a script without blanks between words as one word."""
+    few_letters: Fraction | None = 0.7
+    """Share of the words at least that are no jumble of signs: four or more, three of them different, no letter or digit."""
     few_stop_words: Annotated[Whole, Field(ge=0)] | None = 2
-    """Different frequent words of English, French, German, Spanish or Italian at least, in texts of 100 words or more."""
+    """Different frequent words of English, German, French, Spanish, Italian, Dutch or Portuguese at least, in texts of 60
+    or more words of two or more Latin letters after a blank; "if", "in" and "return" of programs are among them."""
     hash_marks: Fraction | None = 0.1
-    """Hash marks and ellipses per word at most; marks of headings and comments are not counted."""
+    """Hashtags and ellipses per word at most; marks of headings, comments and prompts are not counted."""
     bullet_lines: Fraction | None = 0.9
-    """Share of lines that begin with a bullet at most."""
+    """Share of lines that begin with a bullet at most, in texts of five lines or more."""
     ellipsis_lines: Fraction | None = 0.3
-    """Share of lines that end with an ellipsis at most."""
+    """Share of lines at most that break off with an ellipsis after a letter; a series 1 + 2 + ... does not."""
     unfinished_lines: Fraction | None = 0.02
-    """Share of lines of prose that end with punctuation at least, in texts of ten such lines or more."""
-    repeated_lines: Fraction | None = 0.3
-    """Share of the characters in lines that occurred before at most; rules of tables and closing braces are not counted."""
-    repeated_paragraphs: Fraction | None = 0.3
-    """Share of the characters in paragraphs that occurred before at most."""
-    repeated_phrases: Fraction | None = 0.3
-    """Share of the characters in sequences of ten words that occurred before at most."""
-    frequent_phrase: Fraction | None = 0.2
-    """Share of the characters in the most frequent sequence of three words with a letter at most."""
+    """Share of lines of prose at least that end with punctuation, in texts of 15 such lines or more. A line of prose has
+    six words or more and no digit, operator or LaTeX in it."""
+    repeated_lines: Fraction | None = 0.6
+    """Share of the characters in lines that occurred before at most; lines without a letter are not counted, such as
+    rules and numbers of tables and closing braces."""
+    repeated_paragraphs: Fraction | None = 0.6
+    """Share of the characters in paragraphs that occurred before at most; those without a letter are not counted."""
+    repeated_phrases: Fraction | None = 0.6
+    """Share of the words in sequences of ten words that occurred before at most; lines with new numbers or formulas
+    are not counted, such as exercises that differ in their numbers alone."""
+    frequent_phrase: Fraction | None = 0.3
+    """Share of the characters in the most frequent sequence of three words with letters at most; lines as above."""
+    menu_lines: Fraction | None = 0.8
+    """Share of lines and menu items at most that are one to four words and nothing else, in texts of ten or more."""
     boilerplate: Fraction | None = 0.3
-    """Share of lines that speak of cookies, logins, newsletters, scripts or rights at most; lorem ipsum always fires."""
+    """Share of lines and sentences at most that speak of cookies, logins, newsletters or rights; or of words at most that
+    are filler, where there is lorem ipsum."""
+    links: Fraction | None = 0.6
+    """Share of the characters in addresses of web pages at most."""
+    machine_lines: Fraction | None = 0.5
+    """Share of lines at most that are of logs, stack traces or hex dumps, in texts of five lines or more."""
+    encoded: Fraction | None = 0.3
+    """Share of the characters at most in runs of 32 or more that mix letters and digits, such as base64 and hashes."""
 
 
 class CleaningConfig(Section):
@@ -225,7 +239,8 @@ class CleaningConfig(Section):
     """Languages to keep, as ISO 639-1 codes such as en; a text in another is dropped or annotated as by a rule. Empty:
     languages are not identified."""
     personal_data: Literal["report", "mask", "off"] = "report"
-    """E-mail addresses, phone numbers, keys and the like: count them, put <|email|>-like words in their place, or do not look."""
+    """E-mail addresses, phone numbers, keys and the like: count them, put words such as [email] in their place, or do not
+    look. No special tokens: a text never holds any."""
     mend_encoding: bool = True
     """Detect encodings other than UTF-8 and mend text that was decoded wrongly; characters are never normalised."""
 
@@ -303,6 +318,10 @@ class DataMixtureConfig(Section):
     """Examination questions in the text."""
     allow_repeats: bool = False
     """Whether a source may be learnt more than 40 times over; beyond 16 nothing is gained."""
+    store: str | None = None
+    """A finished store elsewhere: a folder, or a URL that fsspec reads, such as s3://bucket/store. It is read as it stands."""
+    growing: bool = False
+    """Whether the text may grow under a run: on resume, a changed store begins a new stage of the run."""
     runner: str = "processes"
     """A file in havoc_data/runners/: what works on the parts of the text. The result is the same with each."""
     runner_options: dict[str, Any] = {}

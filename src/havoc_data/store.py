@@ -3,7 +3,7 @@
     store/manifest.json             canonical JSON; its SHA-256 is the store id
     store/<source>/00000.tok        little-endian uint16 (uint32 for vocabularies over 65,536), no header
     store/<source>/00000.doc        uint64 [documents + 1]: where each document begins, in tokens of the shard
-    store/<source>/00000.prov.zst   one JSON line a document: id, origin, ordinal, byte range, licence
+    store/<source>/00000.prov.zst   one JSON line a document: id, origin, ordinal, byte range, licence; one or more frames
     store/validation/<group>/…      the held-out documents, in the same form
     store/validation/<group>.jsonl.zst   their text, so that evaluation needs no store
 
@@ -17,9 +17,10 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,14 @@ import numpy as np
 import zstandard
 
 from havoc_core.errors import DataError
+from havoc_data.remote import RemoteFolder, RemoteTokens
+from havoc_data.shard_writer import SUFFIXES
+from havoc_data.shard_writer import ShardWriter as ShardWriter
 
 FORMAT = "havoc-token-store"
 VERSION = 1
-SHARD_BYTES = 256 * 2**20
-_SUFFIXES = (".tok", ".doc", ".prov.zst")
+TokenFile = np.ndarray | RemoteTokens
+"""Tokens of a shard; slices of it are arrays."""
 _CHECKED_WHEN_OPENED = 2**30
 """A store up to this size has its checksums compared whenever it is opened: about a second."""
 
@@ -51,101 +55,94 @@ class SourceRecord:
     shards: list[dict[str, Any]] = field(default_factory=list)
 
 
-class ShardWriter:
-    """Writes the shards of one source.
-
-    Args:
-        folder: made if missing.
-        dtype: of the tokens.
-        shard_bytes: a shard is sealed when it is at least this large.
-    """
-
-    def __init__(self, folder: Path, *, dtype: np.dtype[Any], shard_bytes: int = SHARD_BYTES) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
-        self._dtype = dtype
-        self._shard_bytes = shard_bytes
-        self._tokens = io.BytesIO()
-        self._offsets = [0]
-        self._provenance: list[str] = []
-        self.shards: list[dict[str, Any]] = []
-
-    def add(self, ids: np.ndarray, provenance: Mapping[str, Any]) -> None:
-        """Append one document."""
-        self._tokens.write(ids.astype(self._dtype, copy=False).tobytes())
-        self._offsets.append(self._offsets[-1] + len(ids))
-        self._provenance.append(json.dumps(provenance, sort_keys=True, ensure_ascii=False))
-        if self._tokens.tell() >= self._shard_bytes:
-            self.seal()
-
-    def seal(self) -> None:
-        """Write what has been gathered as a shard; does nothing if that is nothing."""
-        if not self._provenance:
-            return
-        name = f"{len(self.shards):05d}"
-        lines = "".join(line + "\n" for line in self._provenance).encode()
-        contents = {
-            ".tok": self._tokens.getvalue(),
-            ".doc": np.array(self._offsets, dtype="<u8").tobytes(),
-            ".prov.zst": zstandard.ZstdCompressor(level=3).compress(lines),
-        }
-        for suffix, content in contents.items():
-            (self._folder / (name + suffix)).write_bytes(content)
-        self.shards.append(
-            {
-                "name": name,
-                "tokens": self._offsets[-1],
-                "documents": len(self._provenance),
-                "files": {s: [len(c), hashlib.sha256(c).hexdigest()] for s, c in contents.items()},
-            }
-        )
-        self._tokens, self._offsets, self._provenance = io.BytesIO(), [0], []
-
-
 class StoredSource:
-    """The tokens of one source, memory-mapped."""
+    """The tokens of one source, memory-mapped, or fetched from where they lie."""
 
-    def __init__(self, name: str, folder: Path, record: SourceRecord, *, dtype: np.dtype[Any]) -> None:
+    def __init__(self, name: str, record: SourceRecord, tokens: Sequence[TokenFile], *, folder: Path) -> None:
         self.name = name
         self.group = record.group
         self.record = record
         self._folder = folder
-        self._tokens = [np.memmap(folder / f"{s['name']}.tok", dtype=dtype, mode="r") for s in record.shards]
+        self._tokens = tokens
         self._first_token = np.cumsum([0, *(s["tokens"] for s in record.shards)])
+
+    @property
+    def num_shards(self) -> int:
+        """Shards of the source."""
+        return len(self.record.shards)
 
     def tokens(self, start: int, stop: int) -> np.ndarray:
         """Tokens [start, stop) of the source, which must lie in one document: a view, nothing is copied."""
         if len(self._tokens) == 1:
             return self._tokens[0][start:stop]
+        shard, first, last = self._place(start, stop)
+        return self._tokens[shard][first:last]
+
+    def read_ahead(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Tell which tokens will be asked for next, so that what lies far away is on its way."""
+        for start, stop in ranges:
+            shard, first, last = self._place(start, stop)
+            tokens = self._tokens[shard]
+            if isinstance(tokens, RemoteTokens):
+                tokens.read_ahead(first, last)
+
+    def _place(self, start: int, stop: int) -> tuple[int, int, int]:
+        """(shard, first token in it, one past the last)."""
         shard = int(np.searchsorted(self._first_token, start, side="right")) - 1
         base = int(self._first_token[shard])
-        return self._tokens[shard][start - base : stop - base]
+        return shard, start - base, stop - base
 
     def offsets(self) -> np.ndarray:
         """uint64 [documents + 1]: where each document begins, in tokens of the source."""
-        parts = [np.zeros(1, dtype=np.uint64)]
-        for base, shard in zip(self._first_token, self.record.shards, strict=False):
-            inside = np.fromfile(self._folder / f"{shard['name']}.doc", dtype="<u8")
-            parts.append(inside[1:] + np.uint64(base))
-        return np.concatenate(parts)
+        parts = [self.offsets_of_shard(number)[1:] for number in range(self.num_shards)]
+        return np.concatenate([np.zeros(1, dtype=np.uint64), *parts])
+
+    def offsets_of_shard(self, number: int) -> np.ndarray:
+        """uint64 [documents of the shard + 1]: where each begins, in tokens of the source."""
+        inside = np.fromfile(self._folder / f"{self.record.shards[number]['name']}.doc", dtype="<u8")
+        return inside + np.uint64(self._first_token[number])
+
+    def checksums(self) -> list[str]:
+        """SHA-256 of every file of tokens and boundaries, in order: equal ones, equal rows."""
+        return [shard["files"][suffix][1] for shard in self.record.shards for suffix in (".tok", ".doc")]
 
     def provenance(self) -> Iterator[dict[str, Any]]:
         """Where each document came from, in order."""
         for shard in self.record.shards:
-            packed = (self._folder / f"{shard['name']}.prov.zst").read_bytes()
-            # Not splitlines(): JSON leaves U+2028 and U+0085 as they are, and a file's name may hold them.
-            for line in zstandard.ZstdDecompressor().decompress(packed).decode().removesuffix("\n").split("\n"):
+            yield from self._provenance(shard)
+
+    def provenance_of(self, documents: Iterable[int]) -> dict[int, dict[str, Any]]:
+        """Number of a document -> where it came from; reads only the shards in which they are."""
+        wanted = sorted(set(documents))
+        first_document = np.cumsum([0, *(shard["documents"] for shard in self.record.shards)])
+        found: dict[int, dict[str, Any]] = {}
+        for shard, first, end in zip(self.record.shards, first_document[:-1], first_document[1:], strict=True):
+            inside = [number for number in wanted if first <= number < end]
+            if inside:
+                lines = islice(self._provenance(shard), inside[-1] - int(first) + 1)
+                found |= {int(first) + i: line for i, line in enumerate(lines) if int(first) + i in inside}
+        return found
+
+    def _provenance(self, shard: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        with (self._folder / f"{shard['name']}.prov.zst").open("rb") as file:
+            stream = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+            # Line feeds alone end a line: JSON leaves U+2028 and U+0085 as they are, and a file's name may hold them.
+            for line in io.TextIOWrapper(stream, encoding="utf-8", newline="\n"):
                 yield json.loads(line)
 
 
 class TokenStore:
     """A finished store, opened for reading.
 
+    Args:
+        folder: of the store.
+        far: where its tokens lie, if not in the folder.
+
     Raises:
         DataError: there is none, it is of another version, a shard is missing or changed, or something leads out of it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, far: RemoteFolder | None = None) -> None:
         path = folder / "manifest.json"
         if not path.is_file():
             raise DataError(str(folder), "holds no token store.", "Build it: havoc data build.")
@@ -157,6 +154,7 @@ class TokenStore:
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
             raise DataError(str(folder), "is no token store of this version.", "Build it again: havoc data build.")
         self.folder = folder
+        self._far = far
         self.id = hashlib.sha256(raw).hexdigest()
         """SHA-256 of the manifest."""
         self.manifest: dict[str, Any] = manifest
@@ -172,6 +170,11 @@ class TokenStore:
             remedy = f"Delete {folder} and build it again: havoc data build."
             raise DataError(str(path), f"is damaged ({error!r}).", remedy) from None
 
+    @property
+    def is_far(self) -> bool:
+        """Whether its tokens lie on another machine."""
+        return self._far is not None
+
     def verify(self) -> None:
         """Compare every shard with its checksum.
 
@@ -182,9 +185,20 @@ class TokenStore:
 
     def _sources(self, part: str, folder: Path) -> dict[str, StoredSource]:
         return {
-            name: StoredSource(name, folder / name, SourceRecord(**record), dtype=self.dtype)
+            name: StoredSource(
+                name,
+                SourceRecord(**record),
+                [self._tokens(part, name, folder / name, shard["name"]) for shard in record["shards"]],
+                folder=folder / name,
+            )
             for name, record in self.manifest[part].items()
         }
+
+    def _tokens(self, part: str, name: str, folder: Path, shard: str) -> TokenFile:
+        if self._far is not None and part == "sources":
+            return RemoteTokens(self._far, f"{name}/{shard}.tok", self.dtype)
+        # As a plain array: slices of numpy's memmap class are several times slower.
+        return np.asarray(np.memmap(folder / f"{shard}.tok", dtype=self.dtype, mode="r"))
 
     def _files(self) -> Iterator[tuple[Path, int, str]]:
         for part, folder in (("sources", self.folder), ("validation", self.folder / "validation")):
@@ -199,7 +213,7 @@ class TokenStore:
         for part, folder in (("sources", self.folder), ("validation", self.folder / "validation")):
             for name, record in self.manifest[part].items():
                 shards = [
-                    shard["name"] + suffix for shard in record["shards"] for suffix in {*_SUFFIXES, *shard["files"]}
+                    shard["name"] + suffix for shard in record["shards"] for suffix in {*SUFFIXES, *shard["files"]}
                 ]
                 for each in (name, record["group"], *shards):
                     if not is_file_name(each):
@@ -212,6 +226,9 @@ class TokenStore:
                     if path != self.folder and path.is_symlink():
                         raise DataError(str(path), "is a link, and a token store follows none.", remedy)
 
+    def _is_far(self, path: Path) -> bool:
+        return path.suffix == ".tok" and path.parent.parent == self.folder
+
     def _total_bytes(self) -> int:
         return sum(size for _, size, _ in self._files())
 
@@ -219,6 +236,13 @@ class TokenStore:
         # Deleted first: `havoc data build` goes by the manifest, finds nothing changed and comes back here.
         remedy = f"Delete {self.folder} and build it again: havoc data build."
         for path, size, digest in self._files():
+            if self._far is not None and self._is_far(path):
+                found = self._far.size(path.relative_to(self.folder).as_posix())
+                if found != size:
+                    raise DataError(
+                        f"{self._far.url}/{path.name}", f"{found:,} bytes, the manifest says {size:,}.", remedy
+                    )
+                continue
             if not path.is_file():
                 raise DataError(str(path), "is missing.", remedy)
             if path.stat().st_size != size:
@@ -227,6 +251,47 @@ class TokenStore:
                 with path.open("rb") as file:
                     if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                         raise DataError(str(path), "its checksum is not the manifest's.", remedy)
+
+
+def open_store(location: str, *, copies: Path) -> TokenStore:
+    """A store in a folder or behind a URL.
+
+    Args:
+        location: a folder, or a URL that fsspec reads.
+        copies: folder for what is copied from a URL: all but the tokens to learn from.
+
+    Raises:
+        DataError: as TokenStore; or it cannot be read.
+        ConfigError: the URL is of no known kind.
+    """
+    if "://" not in location:
+        return TokenStore(Path(location))
+    far = RemoteFolder(location)
+    raw = far.read("manifest.json")
+    folder = copies / hashlib.sha256(raw).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").write_bytes(raw)
+    for name in _names_to_copy(json.loads(raw), where=f"{location}/manifest.json"):
+        if not (folder / name).is_file():
+            far.fetch(name, folder / name)
+    return TokenStore(folder, far=far)
+
+
+def _names_to_copy(manifest: Any, *, where: str) -> Iterator[str]:
+    """Every file of a store but the tokens to learn from, relative to it."""
+    try:
+        for part, prefix in (("sources", ""), ("validation", "validation/")):
+            for name, record in manifest[part].items():
+                if part == "validation":
+                    yield f"{prefix}{name}.jsonl.zst"
+                for shard in record["shards"]:
+                    for suffix in shard["files"]:
+                        if not all(map(is_file_name, (name, shard["name"], suffix))):
+                            raise ValueError(f"{name}/{shard['name']}{suffix} is no plain name")
+                        if part == "validation" or suffix != ".tok":
+                            yield f"{prefix}{name}/{shard['name']}{suffix}"
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(where, f"is no manifest of a token store ({error!r}).", "Copy the store again.") from None
 
 
 def is_file_name(name: object) -> bool:

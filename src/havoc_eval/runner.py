@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +12,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from havoc_core.errors import DataError
 from havoc_eval.compression import PRIMING_BYTES, CompressorScore, compare_compressors, even_sample
-from havoc_eval.contamination import statements_in
+from havoc_eval.contamination import TrainingText
 from havoc_eval.held_out_text import read_held_out
 from havoc_eval.language_model import LanguageModel
 from havoc_eval.task import TASKS, TaskResult
 
-VERSION = 1
+VERSION = 2
 """Of the JSON."""
+_WITHOUT_DUAL_SCORES = 1
+"""The version that named the statements found in the training text beside the results, without a score for the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +32,6 @@ class Evaluation:
     """One for each task."""
     compression: tuple[CompressorScore, ...] = ()
     """Other compressors on the same held-out text."""
-    contaminated: tuple[str, ...] | None = None
-    """Statements of the exam that occur in the training text: () is the proof that there are none. None: there was no
-    exam, or no training text to look at."""
 
     def result(self, task: str) -> TaskResult | None:
         """What a task found; None if it was not run."""
@@ -45,7 +44,7 @@ def evaluate(
     held_out: Mapping[str, Path],
     ratios: Mapping[str, float],
     exam_problems: int,
-    training_texts: Callable[[], Iterable[str]] | None = None,
+    training: TrainingText | None = None,
     window_tokens: int | None = None,
 ) -> Evaluation:
     """Measure a model on held-out text and on the exam, beside compressors.
@@ -55,8 +54,8 @@ def evaluate(
         held_out: group -> file of held-out documents; none: no bits per byte.
         ratios: group -> weight in the total bits per byte.
         exam_problems: problems in the exam; 0: no exam.
-        training_texts: gives the training documents, afresh at each call (it is called up to twice): compressors are
-            primed with an even sample of them, and the exam's statements are searched in all of them.
+        training: what the model learnt from: compressors are primed with an even sample of it, and the exam has a
+            second score over the problems that were not found in it.
         window_tokens: context for held-out text, such as the length of the rows in training; None: the model's.
 
     Raises:
@@ -66,18 +65,18 @@ def evaluate(
     """
     results: list[TaskResult] = []
     compression: tuple[CompressorScore, ...] = ()
-    contaminated: tuple[str, ...] | None = None
     if held_out:
         values = {"files": dict(held_out), "ratios": dict(ratios), "window_tokens": window_tokens}
         results.append(TASKS.module("held_out").build(TASKS.options("held_out", values)).run(model))
         texts = {group: _all_text(path) for group, path in held_out.items()}
-        training = even_sample(training_texts(), max_bytes=PRIMING_BYTES) if training_texts else b""
-        compression = compare_compressors(texts, training=training)
+        primer = even_sample(training.texts(), max_bytes=PRIMING_BYTES) if training else b""
+        compression = compare_compressors(texts, training=primer)
     if exam_problems:
         exam = TASKS.module("exam").build(TASKS.options("exam", {"num_problems": exam_problems}))
+        if training is not None:
+            exam = exam.with_touched(training.touched(exam.problems))
         results.append(exam.run(model))
-        contaminated = tuple(statements_in(exam.statements, training_texts())) if training_texts else None
-    return Evaluation(results=tuple(results), compression=compression, contaminated=contaminated)
+    return Evaluation(results=tuple(results), compression=compression)
 
 
 def to_json(evaluation: Evaluation) -> str:
@@ -87,7 +86,7 @@ def to_json(evaluation: Evaluation) -> str:
 
 
 def from_json(text: str, *, where: str) -> Evaluation:
-    """A record that `to_json` wrote.
+    """A record that `to_json` wrote, or its first version.
 
     Raises:
         DataError: it is none, or of a version that this HAVOC does not read.
@@ -100,11 +99,26 @@ def from_json(text: str, *, where: str) -> Evaluation:
         raise DataError(
             where, f"is no evaluation ({place}: {first['msg']}).", "Evaluate again: havoc evaluate."
         ) from None
+    if evaluation.version == _WITHOUT_DUAL_SCORES:
+        return _with_dual_scores(evaluation, json.loads(text).get("contaminated"))
     if evaluation.version != VERSION:
         raise DataError(
             where, f"has version {evaluation.version}; this HAVOC reads {VERSION}.", "Evaluate again: havoc evaluate."
         )
     return evaluation
+
+
+def _with_dual_scores(evaluation: Evaluation, contaminated: list[str] | None) -> Evaluation:
+    """A record of the first version as one of today: the replies say what the score over the other problems was."""
+    from havoc_eval.tasks.exam import NAME, with_untouched
+
+    results = tuple(
+        with_untouched(result, frozenset(contaminated), baseline=None)
+        if result.task == NAME and contaminated is not None
+        else result
+        for result in evaluation.results
+    )
+    return dataclasses.replace(evaluation, version=VERSION, results=results)
 
 
 def _all_text(path: Path) -> bytes:

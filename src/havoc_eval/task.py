@@ -12,6 +12,8 @@ TASKS = Shelf("havoc_eval.tasks", setting="task", thing="a task")
 
 TOTAL = "total"
 """Group of the score over everything in a task."""
+UNTOUCHED = "untouched"
+"""Group of the score over the items that were not found in the training text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,11 @@ class TaskResult:
     replies: tuple[Reply, ...] = ()
     notes: tuple[str, ...] = ()
     """What the reader of the numbers must know, in sentences."""
+    touched: tuple[str, ...] | None = None
+    """Prompts of the items that were found in the training text: () is the proof that there are none. None: it was not
+    looked."""
+    untouched: Score | None = None
+    """The score over the other items; None where that is the total, where no item is left, or where it was not looked."""
 
     @property
     def total(self) -> Score:

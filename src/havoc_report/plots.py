@@ -12,6 +12,18 @@ from dataclasses import dataclass
 
 from matplotlib.ticker import MaxNLocator
 
+from havoc_report.axes import (
+    FAINT,
+    MUTED,
+    Entry,
+    Scale,
+    axis_text,
+    covering_ticks,
+    grid_line,
+    heading,
+    legend,
+    spoken_name,
+)
 from havoc_report.drawing import INK, Box, Dot, Label, Mark, Stroke, draw, fit, text_width
 from havoc_report.escaping import one_line
 from havoc_report.page import Svg
@@ -21,8 +33,6 @@ WIDE_PX = 690
 """Width of a chart on a desk: the column of a page."""
 NARROW_PX = 340
 """Width of a chart on a telephone."""
-
-_FAINT, _MUTED = 0.16, 0.72  # opacity of grid lines, of axis texts
 
 
 @dataclass(frozen=True)
@@ -84,42 +94,6 @@ class Share:
     value: float
 
 
-@dataclass(frozen=True)
-class _Scale:
-    """Values from `low` to `high` -> SVG units from `start` to `end`."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool = False
-
-    def __call__(self, value: float) -> float:
-        if not math.isfinite(value) or (self.log and value <= 0):
-            return math.nan
-        low, high, at = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
-        return self.start + (self.end - self.start) * (at - low) / (high - low)
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """A line of a legend; `box` fills the swatch, otherwise it is a stroke."""
-
-    name: str
-    tone: int
-    dashed: bool = False
-    faint: bool = False
-    box: bool = False
-
-
-def axis_text(value: float) -> str:
-    """A number as short as an axis wants it: 0.0003, 2.5, 1,500, 20k, 1.5M."""
-    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= limit:
-            return f"{value / (1e3 if letter == 'k' else limit):.4g}{letter}".replace("-", "\u2212")
-    return f"{value:,.6g}".replace("-", "\u2212")
-
-
 def line_chart(
     series: Sequence[Series], *, x_label: str, y_label: str, title: str, log_x: bool = False, width_px: int = WIDE_PX
 ) -> Svg:
@@ -128,30 +102,30 @@ def line_chart(
     More than two points a pixel are thinned to the lowest and highest of each pixel's share, so that spikes
     and gaps stay. Nothing to draw gives an empty frame that says so. With `log_x`, x up to 0 is left out.
     """
-    marks, top = _heading(title, y_label, width_px)
-    entries = [_Entry(s.name, _tone(s, n), s.dashed, s.faint) for n, s in enumerate(series)]
+    marks, top = heading(title, y_label, width_px)
+    entries = [Entry(s.name, _tone(s, n), s.dashed, s.faint) for n, s in enumerate(series)]
     if len(series) > 1:
-        legend, top = _legend(entries, top, width_px)
-        marks += legend
+        swatches, top = legend(entries, top, width_px)
+        marks += swatches
     bottom = top + max(170.0, min(260.0, width_px * 0.42))
     height = bottom + 44
     points = [(x, y) for s in series for x, y in zip(s.x, s.y, strict=True) if _shown(x, y, log_x)]
     if points:
-        y_ticks = _covering_ticks([y for _, y in points])
+        y_ticks = covering_ticks([y for _, y in points])
         left = 10 + max(text_width(axis_text(tick)) for tick in y_ticks)
         x_scale = _x_scale([x for x, _ in points], left + 4, width_px - 10, log_x)
-        y_scale = _Scale(y_ticks[0], y_ticks[-1], bottom, top)
+        y_scale = Scale(y_ticks[0], y_ticks[-1], bottom, top)
         for tick in y_ticks:
-            marks += _grid_line(left, y_scale(tick), width_px, axis_text(tick))
+            marks += grid_line(left, y_scale(tick), width_px, axis_text(tick))
         for tick in _x_ticks(x_scale, width_px):
-            marks.append(Label(x_scale(tick), bottom + 18, axis_text(tick), anchor="center", opacity=_MUTED))
+            marks.append(Label(x_scale(tick), bottom + 18, axis_text(tick), anchor="center", opacity=MUTED))
         for number, one in enumerate(series):
             marks += _series_marks(one, _tone(one, number), x_scale, y_scale)
     else:
-        marks.append(Stroke([0, width_px], [bottom, bottom], opacity=_FAINT * 2))
-        marks.append(Label(width_px / 2, (top + bottom) / 2, "nothing to draw", anchor="center", opacity=_MUTED))
-    marks.append(Label(width_px - 10, bottom + 36, x_label, anchor="right", opacity=_MUTED))
-    return draw(marks, width=width_px, height=height, label=_spoken(title, [_spoken_series(s) for s in series]))
+        marks.append(Stroke([0, width_px], [bottom, bottom], opacity=FAINT * 2))
+        marks.append(Label(width_px / 2, (top + bottom) / 2, "nothing to draw", anchor="center", opacity=MUTED))
+    marks.append(Label(width_px - 10, bottom + 36, x_label, anchor="right", opacity=MUTED))
+    return draw(marks, width=width_px, height=height, label=spoken_name(title, [_spoken_series(s) for s in series]))
 
 
 def bar_chart(
@@ -164,12 +138,12 @@ def bar_chart(
     width_px: int = WIDE_PX,
 ) -> Svg:
     """Horizontal bars from zero, each with its value beside it, in the order given. None is a dash."""
-    marks, top = _heading(title, x_label, width_px)
+    marks, top = heading(title, x_label, width_px)
     names = list(dict.fromkeys(mark.name for bar in bars for mark in bar.marks))
-    legend = [_Entry(r.name, INK, dashed=True) for r in references] + [_Entry(name, INK) for name in names]
-    if legend:
-        entries, top = _legend(legend, top, width_px)
-        marks += entries
+    entries = [Entry(r.name, INK, dashed=True) for r in references] + [Entry(name, INK) for name in names]
+    if entries:
+        swatches, top = legend(entries, top, width_px)
+        marks += swatches
         top += 4
     left = 12 + max((text_width(one_line(bar.name)) for bar in bars), default=0.0)
     above = left > 0.4 * width_px  # names that would leave too little room stand above their bars
@@ -177,7 +151,7 @@ def bar_chart(
     rows, bottom = _bar_rows(bars, top, name_room=18.0 if above else 0.0)
     room = 8 + max((text_width(cell_text(bar.value, number)) for bar in bars), default=0.0)
     low, high = _reach(bars, references)
-    scale = _Scale(low, high if high > low else low + 1, left, width_px - room)
+    scale = Scale(low, high if high > low else low + 1, left, width_px - room)
     heads, lines = _first_rows(rows), [scale(reference.value) for reference in references]
     for bar, y in rows:
         if bar.group and y in heads:
@@ -187,17 +161,17 @@ def bar_chart(
         at = scale(reference.value)
         marks.append(Stroke([at, at], [top - 5, bottom - 3], dashed=True, width=1.6, opacity=0.85))
     if not bars:
-        marks.append(Label(width_px / 2, bottom + 12, "nothing to draw", anchor="center", opacity=_MUTED))
+        marks.append(Label(width_px / 2, bottom + 12, "nothing to draw", anchor="center", opacity=MUTED))
     spoken = [_spoken_bar(bar, number) for bar in bars]
     spoken += [f"{r.name} {cell_text(r.value, number)}" for r in references]
-    return draw(marks, width=width_px, height=bottom + (6 if bars else 28), label=_spoken(title, spoken))
+    return draw(marks, width=width_px, height=bottom + (6 if bars else 28), label=spoken_name(title, spoken))
 
 
 def stacked_bar(
     shares: Sequence[Share], *, title: str, number: Callable[[float], str] = axis_text, width_px: int = WIDE_PX
 ) -> Svg:
     """One bar for the whole, cut into its shares, with a legend that gives value and per cent of each."""
-    marks, top = _heading(title, "", width_px)
+    marks, top = heading(title, "", width_px)
     total = sum(share.value for share in shares if math.isfinite(share.value))
     at, spoken, y = 0.0, [], top + 50.0
     columns = 2 if width_px >= 600 else 1
@@ -214,12 +188,12 @@ def stacked_bar(
         marks.append(Box(x, base - 9, 10, 10, position))
         marks.append(Label(x + 18, base, fit(share.name, right - x - 86 - text_width(text))))
         marks.append(Label(right - 60, base, text, anchor="right", opacity=0.9))
-        marks.append(Label(right, base, cent, anchor="right", opacity=_MUTED))
+        marks.append(Label(right, base, cent, anchor="right", opacity=MUTED))
         spoken.append(f"{share.name} {text}, {cent}")
     if not shares:
-        marks.append(Label(width_px / 2, top + 18, "nothing to draw", anchor="center", opacity=_MUTED))
+        marks.append(Label(width_px / 2, top + 18, "nothing to draw", anchor="center", opacity=MUTED))
     height = y + per_column * 22 - 10 if shares else top + 30
-    return draw(marks, width=width_px, height=height, label=_spoken(title, spoken))
+    return draw(marks, width=width_px, height=height, label=spoken_name(title, spoken))
 
 
 def _reach(bars: Sequence[Bar], references: Sequence[Reference]) -> tuple[float, float]:
@@ -238,10 +212,6 @@ def _tone(series: Series, position: int) -> int:
     return position if series.tone is None else series.tone
 
 
-def _spoken(title: str, parts: Sequence[str]) -> str:
-    return f"{title}. {'; '.join(parts)}" if parts else f"{title}. Nothing to draw."
-
-
 def _spoken_series(series: Series) -> str:
     shown = [y for x, y in zip(series.x, series.y, strict=True) if _shown(x, y, log_x=False)]
     return f"{series.name}: from {shown[0]:.4g} to {shown[-1]:.4g}" if shown else f"{series.name}: no values"
@@ -252,50 +222,14 @@ def _spoken_bar(bar: Bar, number: Callable[[float], str]) -> str:
     return said if bar.low is None else f"{said} ({cell_text(bar.low, number)} to {cell_text(bar.high, number)})"
 
 
-def _heading(title: str, y_label: str, width: float) -> tuple[list[Mark], float]:
-    """Title and unit at the upper left, and the y below them."""
-    marks: list[Mark] = [Label(0, 15, fit(title, width, size=14.5), size=14.5, bold=True)]
-    if y_label:
-        marks.append(Label(0, 34, fit(y_label, width), opacity=_MUTED))
-    return marks, 50.0 if y_label else 32.0
-
-
-def _legend(entries: Sequence[_Entry], top: float, width: float) -> tuple[list[Mark], float]:
-    """Swatches with names, broken into lines, and the y below them."""
-    marks: list[Mark] = []
-    x, y = 0.0, top + 4
-    for entry in entries:
-        name = fit(entry.name, width - 30)
-        taken = 28 + text_width(name) + 16
-        if x > 0 and x + taken - 16 > width:
-            x, y = 0.0, y + 19
-        opacity = 0.4 if entry.faint else 1.0
-        marks.append(
-            Stroke([x, x + 20], [y - 4, y - 4], entry.tone, 1.3 if entry.faint else 2.2, entry.dashed, opacity)
-        )
-        marks.append(Label(x + 27, y, name, opacity=0.9))
-        x += taken
-    return marks, y + 18
-
-
-def _covering_ticks(values: Sequence[float]) -> list[float]:
-    """Round values from at or below the lowest to at or above the highest; from zero if that is not far."""
-    low, high = min(values), max(values)
-    if 0 < low < 0.8 * high:
-        low = 0.0
-    if low == high:
-        low, high = low - max(abs(low) * 0.05, 0.5), high + max(abs(high) * 0.05, 0.5)
-    return [float(tick) for tick in MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]
-
-
-def _x_scale(values: Sequence[float], start: float, end: float, log: bool) -> _Scale:
+def _x_scale(values: Sequence[float], start: float, end: float, log: bool) -> Scale:
     low, high = min(values), max(values)
     if low == high:
         low, high = (low / 2, high * 2) if log else (low - 0.5, high + 0.5)
-    return _Scale(low, high, start, end, log)
+    return Scale(low, high, start, end, log)
 
 
-def _x_ticks(scale: _Scale, width: float) -> list[float]:
+def _x_ticks(scale: Scale, width: float) -> list[float]:
     if scale.log:
         decades = range(math.floor(math.log10(scale.low)), math.ceil(math.log10(scale.high)) + 1)
         steps = (1, 2, 5) if len(decades) <= 4 else (1,)
@@ -306,14 +240,7 @@ def _x_ticks(scale: _Scale, width: float) -> list[float]:
     return [float(tick) for tick in ticks if scale.low <= tick <= scale.high]
 
 
-def _grid_line(left: float, y: float, right: float, text: str) -> list[Mark]:
-    return [
-        Stroke([left, right], [y, y], opacity=_FAINT),
-        Label(left - 8, y + 4, text, anchor="right", opacity=_MUTED),
-    ]
-
-
-def _series_marks(series: Series, tone: int, x_scale: _Scale, y_scale: _Scale) -> list[Mark]:
+def _series_marks(series: Series, tone: int, x_scale: Scale, y_scale: Scale) -> list[Mark]:
     x, y = [x_scale(value) for value in series.x], [y_scale(value) for value in series.y]
     gap = [math.isnan(a) or math.isnan(b) for a, b in zip(x, y, strict=True)]
     # A point between two gaps has no line to be seen by, so it gets a dot.
@@ -364,7 +291,7 @@ def _first_rows(rows: Sequence[tuple[Bar, float]]) -> set[float]:
     return {y for (bar, y), group in zip(rows, before, strict=False) if bar.group != group}
 
 
-def _bar_marks(bar: Bar, y: float, scale: _Scale, text: str, lines: Sequence[float]) -> list[Mark]:
+def _bar_marks(bar: Bar, y: float, scale: Scale, text: str, lines: Sequence[float]) -> list[Mark]:
     """One bar with all that belongs to it; `lines` are the x that its value must not be written across."""
     marks: list[Mark] = [
         Label(0, y + 11.5, bar.name, opacity=0.9)
@@ -386,5 +313,5 @@ def _bar_marks(bar: Bar, y: float, scale: _Scale, text: str, lines: Sequence[flo
     for at in sorted([*lines, *ticks]):
         if end - 2 <= at <= end + 8 + text_width(text):
             end = at
-    marks.append(Label(end + 6, y + 11.5, text, opacity=0.9 if text != NOTHING else _MUTED))
+    marks.append(Label(end + 6, y + 11.5, text, opacity=0.9 if text != NOTHING else MUTED))
     return marks

@@ -149,6 +149,16 @@ class ExamFamily:
 
 
 @dataclass(frozen=True)
+class ExamPart:
+    """Some of the questions: right answers and the 95 % interval of the score."""
+
+    correct: int
+    count: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Exam:
     """Verified questions put to the model; `low` and `high` are the 95 % interval of the score."""
 
@@ -160,8 +170,10 @@ class Exam:
     guess: float
     families: tuple[ExamFamily, ...] = ()
     interval_method: str = "Wilson"
-    contaminated: int | None = None
-    """Statements of the exam that occur in the training text; None: it was not looked."""
+    touched: int | None = None
+    """Questions that were found in the training text; None: it was not looked."""
+    untouched: ExamPart | None = None
+    """The others, where there are some of both."""
 
 
 @dataclass(frozen=True)

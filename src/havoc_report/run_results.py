@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from havoc_report.page import Figure, Paragraph, Part, Svg
 from havoc_report.plots import NARROW_PX, WIDE_PX, Bar, Reference, Series, bar_chart, line_chart
-from havoc_report.run_record import CompressionRow, Exam, RunRecord
+from havoc_report.run_record import CompressionRow, Exam, ExamPart, RunRecord
 from havoc_report.tables import Cell, Column, Table, count, data_size, fixed, percent
 from havoc_report.verdict import total_row
 
@@ -102,12 +102,35 @@ def _interval(low: float | None, high: float | None, form: Callable[[float], str
     return None if low is None or high is None else f"{form(low)} to {form(high)}"
 
 
-def _contamination(found: int | None, count: int) -> str:
-    if found is None:
-        return "Whether its statements occur in the training text was not looked at."
-    if found == 0:
-        return f"None of the {count} statements occurs in the training text: all of it was searched."
-    return f"{found} of the {count} statements occur in the training text: the score is worth that much less."
+def _touched_parts(exam: Exam, method: str) -> tuple[Part, ...]:
+    """How many questions the training text held, and the score with and without them."""
+    if exam.touched is None:
+        return (Paragraph("Whether the training text holds its questions was not looked at."),)
+    if exam.touched == 0:
+        said = "all of it was searched, documents that were left out included, so there is one score."
+        return (Paragraph(f"None of the {count(exam.count)} questions was found in the training text: {said}"),)
+    said = f"{count(exam.touched)} of the {count(exam.count)} questions were found in the training text"
+    if exam.untouched is None:
+        return (Paragraph(f"{said}: there is no score without them, and this one says nothing about new questions."),)
+    heads = (
+        Column("Questions"),
+        Column("Right", "right", count),
+        Column("Asked", "right", count),
+        Column("Score", "right", percent),
+        Column(method, "right"),
+    )
+    rows = (
+        _part_cells("all items", ExamPart(exam.correct, exam.count, exam.low, exam.high)),
+        _part_cells("items not found in the training text", exam.untouched),
+    )
+    return (
+        Paragraph(f"{said}, or in documents that were left out of it. The score without them is the one to trust."),
+        Table("Right answers with and without what the training text held.", heads, rows, strong_rows=(1,)),
+    )
+
+
+def _part_cells(name: str, part: ExamPart) -> tuple[Cell, ...]:
+    return (name, part.correct, part.count, part.correct / part.count, _interval(part.low, part.high, percent))
 
 
 def exam_parts(record: RunRecord) -> tuple[Part, ...]:
@@ -131,7 +154,7 @@ def exam_parts(record: RunRecord) -> tuple[Part, ...]:
             f"Whiskers: {method}.",
         ),
     ]
-    parts.append(Paragraph(_contamination(exam.contaminated, exam.count)))
+    parts += _touched_parts(exam, method)
     if exam.families:
         parts += [_family_figure(exam, method), _family_table(exam, method)]
     return tuple(parts)

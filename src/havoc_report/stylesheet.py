@@ -97,6 +97,16 @@ pre { margin: 0; padding: 1rem 1.15rem; border: 1px solid var(--line); border-ra
 pre.code { margin: 1rem 0; }
 .sample figcaption { margin: 0 0 0.4rem; }
 .prompt { color: var(--accent); font-weight: 600; }
+details { margin: 0; border-bottom: 1px solid var(--line); font-size: 0.92rem; }
+:not(details) + details { border-top: 1px solid var(--line); margin-top: 1.25rem; }
+details + :not(details) { margin-top: 1.75rem; }
+summary { padding: 0.55rem 0; cursor: pointer; overflow-wrap: anywhere; } summary::marker { color: var(--accent); }
+summary .aside { color: var(--muted); font-variant-numeric: tabular-nums; }
+summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 3px; border-radius: 3px; }
+details > .inside { padding: 0.1rem 0 1rem 1.1rem; }
+.inside > p { margin-bottom: 0.75rem; color: var(--muted); }
+.excerpt { margin: 0.9rem 0 0; } .excerpt figcaption { margin: 0 0 0.35rem; overflow-wrap: anywhere; }
+.excerpt pre { padding: 0.65rem 0.9rem; font-size: 0.8rem; max-height: 14rem; overflow-y: auto; }
 footer { margin-top: 3.5rem; padding-top: 1.25rem; border-top: 1px solid var(--line); font-size: 0.82rem;
   color: var(--muted); }
 footer p { margin: 0; overflow-wrap: anywhere; }

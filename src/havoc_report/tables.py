@@ -47,6 +47,16 @@ def percent(value: float) -> str:
     return f"{100 * value:,.1f}{_GLUE}%".replace("-", _MINUS)
 
 
+def share_of(part: float, whole: float) -> str:
+    """`part` of `whole` as per cent: what is there never reads as nothing, what is not all never as everything."""
+    share = part / whole if whole > 0 else 0.0
+    if 0 < share < 0.0005:
+        return f"under 0.1{_GLUE}%"
+    if share >= 0.9995 and part < whole:
+        return f"over 99.9{_GLUE}%"
+    return percent(share)
+
+
 def data_size(value: float) -> str:
     """Bytes in the largest binary unit that leaves at least 1: 1.50 MiB."""
     size, unit = float(value), 0

@@ -42,6 +42,8 @@ class StepRecord:
     memory_bytes: int
     epoch: float
     batch_hash: str
+    slots: tuple[int, int]
+    """(first, one past the last) of the rows that were learnt from, for `havoc data replay`."""
     overflow: bool
 
     @property
@@ -177,6 +179,7 @@ class MetricsFile:
                 "memory_bytes": record.memory_bytes,
                 "epoch": record.epoch,
                 "batch_hash": record.batch_hash,
+                "slots": list(record.slots),
                 "overflow": record.overflow,
                 "time": time.time(),
             }

@@ -169,6 +169,7 @@ class Trainer:
             memory_bytes=peak_memory_bytes(self.model.head.device),
             epoch=self.state.next_slot / self.loader.rows_per_epoch,
             batch_hash=batch_hash(hashes).hex(),
+            slots=(self.state.next_slot - len(hashes), self.state.next_slot),
             overflow=result.overflow,
         )
         for observer in self.observers:

@@ -4,7 +4,18 @@ import math
 
 import pytest
 
-from havoc_report.tables import Column, Table, cell_text, count, data_size, duration, fixed, percent, significant
+from havoc_report.tables import (
+    Column,
+    Table,
+    cell_text,
+    count,
+    data_size,
+    duration,
+    fixed,
+    percent,
+    share_of,
+    significant,
+)
 
 
 @pytest.mark.parametrize(
@@ -64,3 +75,18 @@ def test_a_table_has_a_caption_and_names_its_columns_and_rows() -> None:
 def test_a_row_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="row 1 has 1 cells for 2 columns"):
         Table("", (Column("a"), Column("b")), ((1, 2), (3,)))
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"),
+    [
+        (0, 10, "0.0 %"),
+        (1, 10**6, "under 0.1 %"),
+        (1, 3, "33.3 %"),
+        (10**6 - 1, 10**6, "over 99.9 %"),
+        (10, 10, "100.0 %"),
+        (0, 0, "0.0 %"),
+    ],
+)
+def test_a_share_of_something_never_reads_as_nothing_or_as_everything(part: int, whole: int, text: str) -> None:
+    assert share_of(part, whole).replace("\u00a0", " ") == text

@@ -10,16 +10,23 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 
 from havoc_core.errors import ConfigError, DataError
 from havoc_core.loss import IGNORE_INDEX
 from havoc_data.loading.ledger import row_hash
+from havoc_data.loading.pack_files import kept_plan, pack_key
 from havoc_data.loading.packing import PackPlan, boundary_levels, plan_rows
 from havoc_data.loading.permutation import permute, spread
 from havoc_data.loading.schedule import ExactSchedule
 from havoc_data.store import StoredSource, TokenStore
+
+PLANS = ".plans"
+"""Folder of the pack plans in that of the store."""
+STEPS_AHEAD = 4
+"""Steps whose rows are fetched before they are asked for, where the tokens lie elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +97,6 @@ class PackedSource:
         self.name = source.name
         self.group = source.group
         self.plan = plan
-        self.by_labels: np.ndarray = np.argsort(plan.labels_in_rows(), kind="stable")
-        """Row numbers, those with the fewest labels first."""
         self._source = source
         self._row_length = row_length
         self._pad_id = pad_id
@@ -100,9 +105,7 @@ class PackedSource:
         """inputs, labels and document lengths of a row."""
         inputs = np.full(self._row_length, self._pad_id, dtype=np.int64)
         labels = np.full(self._row_length, IGNORE_INDEX, dtype=np.int64)
-        begin, end = self.plan.row_starts[position : position + 2].tolist()
-        starts = self.plan.first_token[begin:end].tolist()
-        lengths = self.plan.num_pairs[begin:end].tolist()
+        starts, lengths = self.fragments(position)
         at = 0
         for start, length in zip(starts, lengths, strict=True):
             tokens = self._source.tokens(start, start + length + 1)
@@ -110,6 +113,16 @@ class PackedSource:
             labels[at : at + length] = tokens[1:]
             at += length
         return inputs, labels, tuple(lengths)
+
+    def fragments(self, position: int) -> tuple[list[int], list[int]]:
+        """(first token in the source, number of pairs) of every fragment of a row."""
+        begin, end = self.plan.row_starts[position : position + 2].tolist()
+        return self.plan.first_token[begin:end].tolist(), self.plan.num_pairs[begin:end].tolist()
+
+    @property
+    def stored(self) -> StoredSource:
+        """The source that is packed."""
+        return self._source
 
 
 class Loader:
@@ -175,7 +188,7 @@ class Loader:
         """Source -> tokens learnt from in these slots; counted from the plan, without reading a token."""
         out = dict.fromkeys(self.sources, 0)
         for _, name, _, positions in self._places(slots):
-            out[name] += int(self.sources[name].plan.labels_in_rows()[positions].sum())
+            out[name] += int(self.sources[name].plan.labels[positions].sum())
         return out
 
     def micro_batches(
@@ -189,6 +202,9 @@ class Loader:
         start = first_slot + rank * mine
         rows = self.rows(range(start, start + mine))
         parts = [rows[i : i + micro_batch_size] for i in range(0, len(rows), micro_batch_size)]
+        if self.store.is_far:
+            for step in range(1, STEPS_AHEAD + 1):
+                self._read_ahead(range(start + step * rows_per_step, start + step * rows_per_step + mine))
         return [Batch.of_rows(part) for part in parts], rows
 
     def validation_batches(self, num_rows: int, micro_batch_size: int) -> dict[str, list[Batch]]:
@@ -237,19 +253,34 @@ class Loader:
             here = epochs == epoch
             key = f"{self.seed}/{self.store.id}/{name}/{epoch}".encode()  # a new order in every epoch
             source = self.sources[name]
-            positions[here] = source.by_labels[spread(places[here], source.plan.num_rows, key)]
+            positions[here] = source.plan.by_labels[spread(places[here], source.plan.num_rows, key)]
         return positions
 
     def _packed(self, sources: Mapping[str, StoredSource]) -> dict[str, PackedSource]:
+        plan = self.plan
         return {
             name: PackedSource(
                 source,
-                plan_rows(source, row_length=self.plan.row_length, levels=self._levels, packing=self.plan.packing),
-                row_length=self.plan.row_length,
+                kept_plan(
+                    self.store.folder / PLANS,
+                    pack_key(source.checksums(), row_length=plan.row_length, packing=plan.packing, levels=self._levels),
+                    partial(plan_rows, source, row_length=plan.row_length, levels=self._levels, packing=plan.packing),
+                ),
+                row_length=plan.row_length,
                 pad_id=self._pad_id,
             )
             for name, source in sources.items()
         }
+
+    def _read_ahead(self, slots: range) -> None:
+        """Fetch what these slots will need, where it does not lie on this machine."""
+        for _, name, _, positions in self._places(slots):
+            source = self.sources[name]
+            for position in positions.tolist():
+                starts, lengths = source.fragments(position)
+                source.stored.read_ahead(
+                    zip(starts, (s + n + 1 for s, n in zip(starts, lengths, strict=True)), strict=True)
+                )
 
 
 def _mean_labels(source: PackedSource) -> float:

@@ -15,30 +15,31 @@ import numpy as np
 from havoc_data.store import StoredSource
 
 
+BLOCK_TOKENS = 2**27
+"""Tokens that are packed together: one shard of the usual size, or many small ones."""
+
+
 @dataclass(frozen=True)
 class PackPlan:
-    """Which fragments make up each row of a source."""
+    """Which fragments make up each row of a source. The arrays may lie on disk."""
 
     row_starts: np.ndarray
     """int64 [rows + 1]: where each row's fragments begin in the arrays below."""
     first_token: np.ndarray
     """int64 [fragments]: first token of the fragment in its source."""
     num_pairs: np.ndarray
-    """int64 [fragments]: labels in the fragment; it spans one token more."""
+    """int32 [fragments]: labels in the fragment; it spans one token more."""
+    labels: np.ndarray
+    """int32 [rows]: tokens learnt from in each row."""
+    by_labels: np.ndarray
+    """int64 [rows]: row numbers, those with the fewest labels first."""
+    num_labels: int
+    """Tokens learnt from in one epoch."""
 
     @property
     def num_rows(self) -> int:
         """Rows in one epoch."""
         return len(self.row_starts) - 1
-
-    @property
-    def num_labels(self) -> int:
-        """Tokens learnt from in one epoch."""
-        return int(self.num_pairs.sum())
-
-    def labels_in_rows(self) -> np.ndarray:
-        """int64 [rows]: tokens learnt from in each row."""
-        return np.add.reduceat(self.num_pairs, self.row_starts[:-1]) if self.num_rows else self.num_pairs
 
 
 def boundary_levels(token_bytes: list[bytes]) -> np.ndarray:
@@ -47,7 +48,7 @@ def boundary_levels(token_bytes: list[bytes]) -> np.ndarray:
 
 
 def plan_rows(source: StoredSource, *, row_length: int, levels: np.ndarray, packing: str) -> PackPlan:
-    """The rows of one epoch.
+    """The rows of one epoch. Shards are packed a few at a time, so that memory does not grow with the source.
 
     Args:
         source: tokens to pack.
@@ -55,7 +56,37 @@ def plan_rows(source: StoredSource, *, row_length: int, levels: np.ndarray, pack
         levels: `boundary_levels` of the tokenizer.
         packing: "best_fit" or "concatenate".
     """
-    first, pairs = _fragments(source, row_length, levels)
+    starts, first, pairs = [np.zeros(1, dtype=np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
+    num_fragments = 0
+    for shards in _blocks(source):
+        of_block = _plan_block(source, shards, row_length=row_length, levels=levels, packing=packing)
+        starts.append(of_block[0][1:] + num_fragments)
+        first.append(of_block[1])
+        pairs.append(of_block[2].astype(np.int32))
+        num_fragments += len(of_block[1])
+    row_starts, num_pairs = np.concatenate(starts), np.concatenate(pairs)
+    labels = np.add.reduceat(num_pairs, row_starts[:-1]) if len(row_starts) > 1 else num_pairs
+    by_labels = np.argsort(labels, kind="stable")
+    return PackPlan(row_starts, np.concatenate(first), num_pairs, labels, by_labels, int(num_pairs.sum(dtype=np.int64)))
+
+
+def _blocks(source: StoredSource) -> list[range]:
+    """The shards that are packed together: enough for a block of BLOCK_TOKENS, in order."""
+    blocks: list[range] = []
+    first, tokens = 0, 0
+    for number in range(source.num_shards):
+        tokens += int(source.offsets_of_shard(number)[-1] - source.offsets_of_shard(number)[0])
+        if tokens >= BLOCK_TOKENS or number == source.num_shards - 1:
+            blocks.append(range(first, number + 1))
+            first, tokens = number + 1, 0
+    return blocks
+
+
+def _plan_block(
+    source: StoredSource, shards: range, *, row_length: int, levels: np.ndarray, packing: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(row_starts, first_token, num_pairs) of some shards; tokens are counted in the source."""
+    first, pairs = _fragments(source, shards, row_length, levels)
     if packing == "concatenate":
         first, pairs, row_of = _in_order(first, pairs, row_length)
         order = np.arange(len(first))
@@ -64,11 +95,14 @@ def plan_rows(source: StoredSource, *, row_length: int, levels: np.ndarray, pack
         order = np.lexsort((np.arange(len(first)), row_of))
     rows = row_of[order]
     num_rows = int(rows[-1]) + 1 if len(rows) else 0
-    return PackPlan(np.searchsorted(rows, np.arange(num_rows + 1)).astype(np.int64), first[order], pairs[order])
+    return np.searchsorted(rows, np.arange(num_rows + 1)).astype(np.int64), first[order], pairs[order]
 
 
-def _fragments(source: StoredSource, row_length: int, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    offsets = source.offsets().astype(np.int64)
+def _fragments(
+    source: StoredSource, shards: range, row_length: int, levels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    parts = [source.offsets_of_shard(number).astype(np.int64) for number in shards]
+    offsets = np.concatenate([parts[0][:1], *(part[1:] for part in parts)])
     lengths = np.diff(offsets) - 1
     short = (lengths > 0) & (lengths <= row_length)
     first, pairs = [offsets[:-1][short]], [lengths[short]]

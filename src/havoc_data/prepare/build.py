@@ -10,7 +10,9 @@ from havoc_core.errors import CheckpointError, DataError
 from havoc_core.log import LOGGER
 from havoc_core.run_files import RunFiles
 from havoc_core.tokenizer import Tokenizer
-from havoc_data.prepare.collect import Corpus, collect, inputs_key, open_corpus
+from havoc_data.prepare.collect import Collecting, collect, inputs_key
+from havoc_data.prepare.corpus import Corpus, open_corpus
+from havoc_data.prepare.questions import ExamQuestions
 from havoc_data.prepare.tokenize import build_store, is_current, store_key
 from havoc_data.prepare.train_tokenizer import check_fits, make_tokenizer, tokenizer_key
 from havoc_data.store import TokenStore
@@ -36,7 +38,7 @@ def prepare(config: TrainingConfig) -> PreparedData:
     files = RunFiles.of(config)
     corpus = collect_corpus(config)
     tokenizer = make_tokenizer(config, corpus, folder=files.tokenizer)
-    store = build_store(corpus, files.tokenizer, folder=files.store, num_workers=config.data.num_workers)
+    store = build_store(corpus, files.tokenizer, folder=files.store, data=config.data)
     return PreparedData(tokenizer, store)
 
 
@@ -48,7 +50,12 @@ def collect_corpus(config: TrainingConfig) -> Corpus:
     """
     files = RunFiles.of(config)
     _refuse_to_replace(config, files)
-    return collect(config.data, base=Path(), folder=files.run_dir / "corpus")
+    return collect(collecting(config))
+
+
+def collecting(config: TrainingConfig) -> Collecting:
+    """What the corpus of a run is made of."""
+    return Collecting(config.data, Path(), RunFiles.of(config).run_dir / "corpus", ExamQuestions.of(config))
 
 
 def _refuse_to_replace(config: TrainingConfig, files: RunFiles) -> None:
@@ -56,7 +63,7 @@ def _refuse_to_replace(config: TrainingConfig, files: RunFiles) -> None:
     trained = sorted(files.checkpoints.glob("checkpoint_*")) if files.checkpoints.is_dir() else []
     if not trained or not (files.store / "manifest.json").is_file():
         return
-    key = inputs_key(config.data, base=Path())
+    key = inputs_key(collecting(config))
     key_file = files.tokenizer / "inputs_key"
     same_tokenizer = key_file.is_file() and key_file.read_text(encoding="utf-8") == tokenizer_key(config, key)
     corpus = open_corpus(files.run_dir / "corpus")
@@ -99,6 +106,6 @@ def prepare_to_continue(config: TrainingConfig, *, store_id: str) -> PreparedDat
         raise CheckpointError("data", found, remedy)
     if config.data.rebuild == "never":
         LOGGER.info("Training on the store as it stands (data.rebuild: never).")
-    elif not is_current(RunFiles.of(config).store, store_key(inputs_key(config.data, base=Path()), data.tokenizer)):
+    elif not is_current(RunFiles.of(config).store, store_key(inputs_key(collecting(config)), data.tokenizer)):
         raise CheckpointError("data", "the text or its settings have changed since the checkpoint.", remedy)
     return data

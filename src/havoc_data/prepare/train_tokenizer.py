@@ -21,7 +21,8 @@ from havoc_core.tokenizer import (
     SentencePieceEngine,
     Tokenizer,
 )
-from havoc_data.prepare.collect import Corpus, document_text
+from havoc_data.document import document_text
+from havoc_data.prepare.corpus import Corpus
 from havoc_data.store import written_whole
 
 
@@ -160,7 +161,7 @@ def _sample(settings: TokenizerConfig, corpus: Corpus) -> Iterator[str]:
         group_bytes = sum(ledger.kept_bytes for ledger in corpus.ledgers if ledger.group == group)
         share = settings.sample_bytes * corpus.ratios.get(group, 0.0) / max(1, group_bytes)
         limit = int(min(1.0, share) * 2**128)
-        for identity, document in corpus.documents(source):
+        for identity, document in corpus.documents(source, held_out=False):
             # Reversed digits: the plain hash decides who is held out, and must not decide this too.
-            if not corpus.is_held_out(source, identity) and int(identity[::-1], 16) < limit:
+            if int(identity[::-1], 16) < limit:
                 yield document_text(document)

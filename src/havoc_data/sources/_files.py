@@ -7,7 +7,6 @@ once, so that a loop of links ends and a link out of the folder leads nowhere.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
@@ -18,30 +17,35 @@ from pathlib import Path
 
 from havoc_core.errors import ConfigError, DataError
 from havoc_data.document import Rejected
+from havoc_data.inputs import stamp_of
 
-TEXT_SUFFIXES = (".txt", ".md", ".rst", ".text")
-"""Ends of the names of files that are text as they stand."""
-JSONL_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
-"""Ends of the names of files with one JSON object a line."""
-READ_BYTES = 1024 * 1024
-"""How much of a file is read at a time."""
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A regular file that may be read."""
+
+    origin: str
+    """Path relative to the folder with forward slashes; of a single file, its name."""
+    path: Path
+    """Where it really is."""
+    bytes: int
+    """Its size on disk."""
+    stamp: tuple[int, int]
+    """As `Input.stamp`."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What is in a folder, each in the order of its POSIX path in bytes.
-
-    Origins are paths relative to the folder with forward slashes; of a single file, its name.
-    """
+    """What is in a folder, each in the order of its origin in bytes."""
 
     root: Path
     """The folder, resolved; of a single file, its folder."""
-    files: tuple[tuple[str, Path], ...]
-    """(origin, path) of each file to be read."""
+    files: tuple[FoundFile, ...]
+    """Every file that is neither hidden nor left out, whatever it holds."""
     rejected: tuple[Rejected, ...]
-    """Files of the wanted kind that are not read, with the reason."""
-    others: tuple[tuple[str, int], ...]
-    """(origin, bytes) of each file of another kind."""
+    """Everything else: rules hidden, excluded and unreadable."""
+    is_file: bool = False
+    """Whether one file was asked for, by its own path."""
 
 
 def needed_path(kind: str, path: str | None) -> Path:
@@ -67,12 +71,11 @@ def refuse_path(kind: str, path: str | None) -> None:
         )
 
 
-def find_files(path: Path, *, suffixes: Sequence[str], exclude: Sequence[str] = ()) -> Found:
-    """Every file at or below `path` whose name ends in one of `suffixes`.
+def find_files(path: Path, *, exclude: Sequence[str] = ()) -> Found:
+    """Every file at or below `path`.
 
     Args:
-        path: a folder, walked to its bottom, or one file, taken whatever its name is.
-        suffixes: in lower case, such as ".txt"; the case of names does not matter.
+        path: a folder, walked to its bottom, or one file.
         exclude: patterns relative to the folder; see `Patterns`.
 
     Raises:
@@ -83,29 +86,39 @@ def find_files(path: Path, *, suffixes: Sequence[str], exclude: Sequence[str] = 
             str(path), "there is no such file or folder.", "Check data.sources.path, or create it and put text into it."
         )
     if path.is_file():
-        return Found(path.resolve().parent, ((_printable(path.name), path.resolve()),), (), ())
+        file = path.resolve()
+        status = file.stat()
+        found = FoundFile(_printable(path.name), file, status.st_size, stamp_of(status))
+        return Found(file.parent, (found,), (), is_file=True)
     if not path.is_dir():
         raise DataError(str(path), "it is neither a folder nor a regular file.", "Name a folder or a file of text.")
-    walk = _Walk(path.resolve(), tuple(suffixes), Patterns.of(exclude))
+    walk = _Walk(path.resolve(), Patterns.of(exclude))
     walk.run()
     return Found(
         walk.root,
-        tuple(sorted(walk.files, key=lambda file: file[0].encode())),
+        tuple(sorted(walk.files, key=lambda file: file.origin.encode())),
         tuple(sorted(walk.rejected, key=lambda rejected: rejected.origin.encode())),
-        tuple(sorted(walk.others, key=lambda other: other[0].encode())),
     )
 
 
-def nothing_to_read(path: Path, found: Found, suffixes: Sequence[str]) -> DataError:
-    """The error that a folder without a single file of the wanted kind deserves."""
-    wanted = ", ".join(suffixes)
-    if found.rejected:
-        first = found.rejected[0]
-        what = f"none of its {len(found.rejected)} text files can be read; the first is {first.origin}: {first.reason}."
+def nothing_to_read(path: Path, rejected: Sequence[Rejected], ends: Sequence[str]) -> DataError:
+    """The error that a folder without a single file of the wanted kind deserves.
+
+    Args:
+        path: the folder, as given.
+        rejected: everything in it.
+        ends: how names of the wanted files end, such as ".txt".
+    """
+    wanted = ", ".join(ends)
+    refused = [each for each in rejected if each.origin.lower().endswith(tuple(ends)) and each.rule != "metadata_file"]
+    if refused:
+        first = refused[0]
+        what = f"none of its {len(refused)} text files can be read; the first is {first.origin}: {first.reason}."
         return DataError(str(path), what, "Mend them, or correct data.exclude, or take the folder away.")
-    if not found.others:
+    others = [each for each in rejected if each.rule != "hidden"]
+    if not others:
         return DataError(str(path), "the folder is empty.", f"Put text into it ({wanted}), or take the folder away.")
-    kinds = Counter(Path(origin).suffix.lower() or "no ending" for origin, _ in found.others)
+    kinds = Counter(Path(each.origin).suffix.lower() or "no ending" for each in others)
     seen = ", ".join(
         f"{count} {suffix}" for suffix, count in sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0]))[:8]
     )
@@ -116,32 +129,6 @@ def nothing_came_out(path: Path, rejected: int, first: Rejected | None) -> DataE
     """The error that a source deserves of whose files not one gave a document."""
     why = f" The first of {rejected}: {first.origin}: {first.reason}." if first else ""
     return DataError(str(path), f"no text could be read from it.{why}", "Put text into it, or take it out of the data.")
-
-
-def unread(found: Found, reader: str) -> list[Rejected]:
-    """The files of another kind, as rejected by `reader`, which is a kind of source."""
-    return [
-        Rejected(origin, f"files that end in {Path(origin).suffix.lower() or 'nothing'} are not read by {reader}", size)
-        for origin, size in found.others
-        if not origin.lower().endswith((*TEXT_SUFFIXES, *JSONL_SUFFIXES))
-    ]
-
-
-def contents_digest(found: Found, *salt: str) -> str:
-    """Hex digest over the names and contents of the files to be read, and over whatever alters what is made of them."""
-    digest = hashlib.blake2b(digest_size=16)
-    for text in salt:
-        digest.update(text.encode() + b"\0")
-    for origin, path in found.files:
-        contents = hashlib.blake2b(digest_size=16)
-        try:
-            with path.open("rb") as file:
-                while block := file.read(READ_BYTES):
-                    contents.update(block)
-        except OSError:
-            contents.update(b"unreadable")
-        digest.update(origin.encode() + b"\0" + contents.digest())
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -207,18 +194,17 @@ def _printable(name: str) -> str:
 class _Walk:
     """One walk through one folder. First what is really there, then the links, so that each file keeps its own name."""
 
-    def __init__(self, root: Path, suffixes: tuple[str, ...], exclude: Patterns) -> None:
+    def __init__(self, root: Path, exclude: Patterns) -> None:
         self.root = root
-        self.suffixes = suffixes
         self.exclude = exclude
-        self.files: list[tuple[str, Path]] = []
+        self.files: list[FoundFile] = []
         self.rejected: list[Rejected] = []
-        self.others: list[tuple[str, int]] = []
+        self._hidden: list[tuple[str, Path]] = []
         self._links: list[tuple[str, Path]] = []
         self._seen: set[Path] = set()
 
     def run(self) -> None:
-        """Walk; what was found lies in files, rejected and others."""
+        """Walk; what was found lies in files and rejected."""
         try:
             next(self.root.iterdir(), None)
         except OSError as error:
@@ -230,6 +216,7 @@ class _Walk:
         self._folder("", self.root)
         while self._links:
             self._link(*self._links.pop())
+        self.rejected += [self._named_as_hidden(origin, path) for origin, path in self._hidden]
 
     def _folder(self, prefix: str, folder: Path) -> None:
         waiting = [(prefix, folder)]
@@ -245,7 +232,7 @@ class _Walk:
             for entry in entries:
                 origin = prefix + _printable(entry.name)
                 if entry.name.startswith("."):
-                    self.rejected += self._hidden(origin, entry)
+                    self._hidden.append((origin, Path(entry.path)))
                 elif entry.is_symlink():
                     self._links.append((origin, Path(entry.path)))
                 elif entry.is_dir():
@@ -253,11 +240,13 @@ class _Walk:
                 else:
                     self._file(origin, Path(entry.path))
 
-    def _hidden(self, origin: str, entry: os.DirEntry[str]) -> list[Rejected]:
-        is_folder = entry.is_dir(follow_symlinks=False)
-        if not is_folder and not origin.lower().endswith(self.suffixes):
-            return []
-        return [Rejected(origin, f"hidden {'folder' if is_folder else 'file'}: its name begins with a dot")]
+    def _named_as_hidden(self, origin: str, path: Path) -> Rejected:
+        """Called last: what a link with a visible name led to is no longer hidden."""
+        is_folder = path.is_dir() and not path.is_symlink()
+        inside = [Path(top, name) for top, _, names in os.walk(path) for name in names] if is_folder else [path]
+        size = sum(_bytes_of(file) for file in inside if file not in self._seen)
+        reason = f"hidden {'folder' if is_folder else 'file'}: its name begins with a dot"
+        return Rejected(origin, reason, size, rule="hidden")
 
     def _file(self, origin: str, path: Path) -> None:
         self._seen.add(path)
@@ -266,14 +255,13 @@ class _Walk:
         except OSError as error:
             self.rejected.append(Rejected(origin, f"it cannot be read ({error.strerror})"))
             return
-        if not origin.lower().endswith(self.suffixes):
-            self.others.append((origin, status.st_size))
-        elif pattern := self.exclude.first_match(origin):
-            self.rejected.append(Rejected(origin, f"left out by exclude '{pattern}'", status.st_size))
+        if pattern := self.exclude.first_match(origin):
+            reason = f"left out by exclude '{pattern}'"
+            self.rejected.append(Rejected(origin, reason, status.st_size, rule="excluded"))
         elif not stat.S_ISREG(status.st_mode):
             self.rejected.append(Rejected(origin, "it is no regular file"))
         else:
-            self.files.append((origin, path))
+            self.files.append(FoundFile(origin, path, status.st_size, stamp_of(status)))
 
     def _link(self, origin: str, path: Path) -> None:
         try:
@@ -291,3 +279,11 @@ class _Walk:
             self._folder(origin + "/", target)
         else:
             self._file(origin, target)
+
+
+def _bytes_of(path: Path) -> int:
+    try:
+        status = path.lstat()
+    except OSError:
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0

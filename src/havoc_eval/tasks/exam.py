@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from havoc_core import chat_format
 from havoc_core.statistics import wilson_interval
 from havoc_eval.language_model import LanguageModel
-from havoc_eval.task import TOTAL, Reply, Score, TaskResult
+from havoc_eval.task import TOTAL, UNTOUCHED, Reply, Score, TaskResult
 from havoc_problems.catalog import exam_problems
 from havoc_problems.grading import grade
 from havoc_problems.problem import Problem
@@ -37,20 +38,32 @@ class Exam:
 
     Every problem is asked by itself, answered greedily and graded strictly: the answer is what follows the last
     "Answer:". Intervals are Wilson's; the baseline is the expected share for a guesser who knows only what answers
-    look like.
+    look like. Problems that were found in the training text stay in all scores but one, which is over the others.
+
+    Args:
+        problems: what is asked.
+        max_new_tokens: length of an answer at most.
+        touched: statements that were found in the training text; None: it was not looked.
     """
 
     name = NAME
     version = VERSION
 
-    def __init__(self, problems: Sequence[Problem], *, max_new_tokens: int) -> None:
-        self._problems = list(problems)
+    def __init__(
+        self, problems: Sequence[Problem], *, max_new_tokens: int, touched: frozenset[str] | None = None
+    ) -> None:
+        self._problems = tuple(problems)
         self._max_new_tokens = max_new_tokens
+        self._touched = touched
 
     @property
-    def statements(self) -> list[str]:
-        """What is asked, to prove that none of it was learnt from."""
-        return [problem.statement for problem in self._problems]
+    def problems(self) -> tuple[Problem, ...]:
+        """What is asked, to look for it in the training text."""
+        return self._problems
+
+    def with_touched(self, touched: frozenset[str]) -> Exam:
+        """The same exam, which knows what was found in the training text."""
+        return Exam(self._problems, max_new_tokens=self._max_new_tokens, touched=touched)
 
     def run(self, model: LanguageModel) -> TaskResult:
         """Ask everything and grade it.
@@ -72,15 +85,19 @@ class Exam:
         notes = [f"Asked {asked}; answers of at most {self._max_new_tokens:,} tokens, greedy."]
         if len(fitting) < len(self._problems):
             notes.append(f"{len(self._problems) - len(fitting)} problems do not fit the context and count as wrong.")
-        return TaskResult(
-            task=NAME, version=VERSION, scores=self._scores(replies), replies=tuple(replies), notes=tuple(notes)
-        )
-
-    def _scores(self, replies: Sequence[Reply]) -> tuple[Score, ...]:
         pairs = list(zip(self._problems, replies, strict=True))
         families = sorted({problem.family for problem in self._problems})
         of_families = [_score(family, [pair for pair in pairs if pair[0].family == family]) for family in families]
-        return (*of_families, _score(TOTAL, pairs))
+        left = [(problem, reply) for problem, reply in pairs if problem.statement not in (self._touched or ())]
+        result = TaskResult(
+            task=NAME,
+            version=VERSION,
+            scores=(*of_families, _score(TOTAL, pairs)),
+            replies=tuple(replies),
+            notes=tuple(notes),
+        )
+        guess = _guess_rate([problem for problem, _ in left]) if left else None
+        return result if self._touched is None else with_untouched(result, self._touched, baseline=guess)
 
 
 def build(options: Options) -> Exam:
@@ -91,6 +108,20 @@ def build(options: Options) -> Exam:
     """
     problems = exam_problems(options.num_problems, families=options.families)
     return Exam(problems, max_new_tokens=options.max_new_tokens)
+
+
+def with_untouched(result: TaskResult, touched: frozenset[str], *, baseline: float | None) -> TaskResult:
+    """A result that says what was found in the training text, and the score over the replies to everything else.
+
+    Args:
+        result: of an exam.
+        touched: prompts that were found; others than those of the exam are passed over.
+        baseline: of the replies that are left; None: it is not known.
+    """
+    found = tuple(reply.prompt for reply in result.replies if reply.prompt in touched)
+    left = [reply for reply in result.replies if reply.prompt not in touched]
+    untouched = _accuracy(UNTOUCHED, left, baseline=baseline) if found and left else None
+    return dataclasses.replace(result, touched=found, untouched=untouched)
 
 
 def _fits(model: LanguageModel, problem: Problem, *, as_dialog: bool) -> bool:
@@ -115,14 +146,22 @@ def _reply(problem: Problem, text: str | None) -> Reply:
 
 
 def _score(group: str, pairs: Sequence[tuple[Problem, Reply]]) -> Score:
-    correct = sum(reply.correct for _, reply in pairs)
-    interval = wilson_interval(correct, len(pairs))
+    return _accuracy(group, [reply for _, reply in pairs], baseline=_guess_rate([problem for problem, _ in pairs]))
+
+
+def _guess_rate(problems: Sequence[Problem]) -> float:
+    return sum(problem.guess_rate for problem in problems) / len(problems)
+
+
+def _accuracy(group: str, replies: Sequence[Reply], *, baseline: float | None) -> Score:
+    correct = sum(reply.correct for reply in replies)
+    interval = wilson_interval(correct, len(replies))
     return Score(
         group=group,
         metric=METRIC,
-        value=correct / len(pairs),
+        value=correct / len(replies),
         low=interval.low,
         high=interval.high,
-        baseline=sum(problem.guess_rate for problem, _ in pairs) / len(pairs),
-        counts={"problems": len(pairs), "correct": correct},
+        baseline=baseline,
+        counts={"problems": len(replies), "correct": correct},
     )

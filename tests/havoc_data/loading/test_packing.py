@@ -21,7 +21,12 @@ def source_of(documents):
     """What packing needs of a stored source."""
     tokens = np.concatenate([np.array(ids, dtype=np.uint16) for ids in documents])
     offsets = np.cumsum([0, *(len(ids) for ids in documents)]).astype(np.uint64)
-    return SimpleNamespace(offsets=lambda: offsets, tokens=lambda start, stop: tokens[start:stop], all=tokens)
+    return SimpleNamespace(
+        num_shards=1,
+        offsets_of_shard=lambda number: offsets,
+        tokens=lambda start, stop: tokens[start:stop],
+        all=tokens,
+    )
 
 
 def plan_of(documents, row_length, packing):

@@ -1,0 +1,1 @@
+"""The shelf of other stacks' token formats."""

@@ -1,0 +1,148 @@
+"""A corpus on disk: every document once, its split decided, every byte accounted for.
+
+corpus/manifest.json          inputs key, parts of every source, ledgers, counts for the data card
+corpus/parts/<key>/…          see `examine`
+corpus/settled/<key>/…        see `settle`
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from havoc_data.document import Document
+from havoc_data.prepare.exams import Contamination
+from havoc_data.prepare.ledger import SourceLedger
+from havoc_data.prepare.settle import CorpusShard, read_lines
+
+VERSION = 2
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A collected corpus."""
+
+    folder: Path
+    key: str
+    """Hash of every input and setting that went into it."""
+    ratios: dict[str, float]
+    """Group -> share, after groups without text were handled."""
+    missing_groups: tuple[str, ...]
+    dummy: bool
+    fallback: bool
+    ledgers: tuple[SourceLedger, ...]
+    parts: dict[str, tuple[tuple[str, str], ...]]
+    """Source -> (name in parts/, name in settled/) of its parts, in order."""
+    facts: dict[str, dict[str, Any]]
+    """Source -> what was counted in it; see `facts`."""
+    families: tuple[tuple[str, int, str], ...]
+    """(where the first one came from, how many, how it begins) of documents that differ in their numbers only."""
+
+    @property
+    def groups(self) -> dict[str, str]:
+        """Source -> group."""
+        return {ledger.name: ledger.group for ledger in self.ledgers}
+
+    @property
+    def contamination(self) -> tuple[Contamination, ...]:
+        """Examination questions that were found in the text."""
+        return tuple(Contamination(*found) for facts in self.facts.values() for found in facts["contamination"])
+
+    def shards(self, source: str) -> list[CorpusShard]:
+        """The parts of a source, in order."""
+        return [CorpusShard(self.folder / "parts" / p, self.folder / "settled" / s) for p, s in self.parts[source]]
+
+    def documents(self, source: str, *, held_out: bool | None = None) -> Iterator[tuple[str, Document]]:
+        """(id, document) of every document of a source that was kept.
+
+        Args:
+            source: its name.
+            held_out: True: those for validation; False: those to learn from; None: both.
+
+        Raises:
+            DataError: a file is damaged.
+        """
+        return chain.from_iterable(shard.documents(held_out=held_out) for shard in self.shards(source))
+
+    def ledger_lines(self, source: str) -> Iterator[dict[str, Any]]:
+        """Every line of a source's ledger: fate, bytes, spans and, where it became text, id, text and licence.
+
+        Raises:
+            DataError: a file is damaged.
+        """
+        for shard in self.shards(source):
+            yield from read_lines(shard.settled / "ledger.jsonl.zst")
+
+
+def open_corpus(folder: Path) -> Corpus | None:
+    """A corpus that `collect` wrote, whatever it was collected from; None if there is none, or it is not whole."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        corpus = _corpus_of(manifest, folder) if manifest["version"] == VERSION else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged: it may hold anything
+        return None
+    if corpus is None:
+        return None
+    files = [
+        folder / place / name / file
+        for pairs in corpus.parts.values()
+        for pair in pairs
+        for place, name, file in zip(("parts", "settled"), pair, ("facts.json", "sums.json"), strict=True)
+    ]
+    return corpus if all(file.is_file() for file in files) else None
+
+
+def manifest_of(corpus: Corpus) -> dict[str, Any]:
+    """What manifest.json says."""
+    return {
+        "version": VERSION,
+        "key": corpus.key,
+        "ratios": corpus.ratios,
+        "missing_groups": list(corpus.missing_groups),
+        "dummy": corpus.dummy,
+        "fallback": corpus.fallback,
+        "ledgers": [ledger.values() for ledger in corpus.ledgers],
+        "parts": {source: [list(pair) for pair in pairs] for source, pairs in corpus.parts.items()},
+        "facts": corpus.facts,
+        "families": [list(family) for family in corpus.families],
+    }
+
+
+def _corpus_of(manifest: dict[str, Any], folder: Path) -> Corpus:
+    parts = {
+        source: tuple((_name(part), _name(settled)) for part, settled in pairs)
+        for source, pairs in manifest["parts"].items()
+    }
+    corpus = Corpus(
+        folder=folder,
+        key=_text(manifest["key"]),
+        ratios={_text(group): float(share) for group, share in manifest["ratios"].items()},
+        missing_groups=tuple(map(_text, manifest["missing_groups"])),
+        dummy=bool(manifest["dummy"]),
+        fallback=bool(manifest["fallback"]),
+        ledgers=tuple(SourceLedger.of(values) for values in manifest["ledgers"]),
+        parts=parts,
+        facts=dict(manifest["facts"]),
+        families=tuple((_text(origin), int(count), _text(start)) for origin, count, start in manifest["families"]),
+    )
+    if {ledger.name for ledger in corpus.ledgers} != parts.keys() or parts.keys() != corpus.facts.keys():
+        raise ValueError("its ledgers and its parts name different sources")
+    return corpus
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _name(value: object) -> str:
+    """The name of a folder that a hash gave; a manifest is only text, and must not lead out of the corpus."""
+    name = _text(value)
+    if len(name) != 32 or not set(name) <= set("0123456789abcdef"):
+        raise ValueError(f"{name!r} is no hash")
+    return name

@@ -1,0 +1,113 @@
+"""What is counted while documents are looked at, for the data card.
+
+Plain dictionaries of numbers, so that the counts of parts, made in different processes, add up in any order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from havoc_data.document import Document, Rejected
+from havoc_data.reader import format_of
+
+EXAMPLES = 3
+"""Examples of a rule in the card."""
+UNREADABLE = 50
+"""Rejects of a source that are named in the card."""
+EXCERPT_CHARACTERS = 240
+BUCKETS_PER_DOUBLING = 2
+"""Resolution of the lengths: bucket b holds texts of 2^(b/2) to 2^((b+1)/2) characters."""
+
+
+class Facts:
+    """Counters of one part."""
+
+    def __init__(self) -> None:
+        self.formats: dict[str, Counter[str]] = defaultdict(Counter)
+        self.lengths: Counter[str] = Counter()
+        self.languages: Counter[str] = Counter()
+        self.personal_data: Counter[str] = Counter()
+        self.seen: Counter[str] = Counter()
+        self.rules: dict[str, dict[str, Any]] = {}
+        self.rejects: list[list[str]] = []
+        self.contamination: list[list[Any]] = []
+        self._origins: dict[str, set[str]] = defaultdict(set)
+
+    def see(self, document: Document, form: str, text_bytes: int, characters: int) -> None:
+        """Count a document that a reader gave."""
+        form = format_name(document.origin) or form
+        counts = self.formats[form]
+        counts["documents"] += 1
+        counts["bytes"] += sum(span.end - span.start for span in document.spans)
+        counts["text_bytes"] += text_bytes
+        counts.update(dict(document.counts))
+        self._origins[form].update(span.origin for span in document.spans)
+        self.lengths[str(int(BUCKETS_PER_DOUBLING * math.log2(max(1, characters))))] += 1
+        self.seen.update(documents=1, bytes=text_bytes)
+
+    def fire(self, rule: str, origin: str, measured: tuple[float, float], text: str, text_bytes: int) -> None:
+        """Count a rule that fired on a document. measured: (value, limit)."""
+        fired = self.rules.setdefault(rule, {"documents": 0, "bytes": 0, "examples": []})
+        fired["documents"] += 1
+        fired["bytes"] += text_bytes
+        if len(fired["examples"]) < EXAMPLES:
+            fired["examples"].append([origin, *measured, excerpt_of(text)])
+
+    def reject(self, item: Rejected, form: str) -> None:
+        """Count something that did not become a document."""
+        counts = self.formats[format_name(item.origin) or form]
+        counts["rejected"] += 1
+        counts["bytes"] += item.bytes
+        if len(self.rejects) < UNREADABLE:
+            self.rejects.append([item.origin, item.rule, item.reason])
+
+    def values(self) -> dict[str, Any]:
+        """As plain values."""
+        for form, origins in self._origins.items():
+            self.formats[form]["files"] = len(origins)
+        return {
+            "formats": {form: dict(sorted(counts.items())) for form, counts in sorted(self.formats.items())},
+            "lengths": dict(sorted(self.lengths.items())),
+            "languages": dict(sorted(self.languages.items())),
+            "personal_data": dict(sorted(self.personal_data.items())),
+            "seen": dict(sorted(self.seen.items())),
+            "rules": dict(sorted(self.rules.items())),
+            "rejects": self.rejects,
+            "contamination": self.contamination,
+        }
+
+
+def merge(facts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The facts of several parts as those of one; lists keep their order and, but for `contamination`, a bounded length."""
+    merged: dict[str, Any] = {}
+    for values in facts:
+        _add(merged, values)
+    return merged
+
+
+def _add(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            _add(into.setdefault(name, {}), value)
+        elif isinstance(value, list):
+            limit = {"examples": EXAMPLES, "rejects": UNREADABLE}.get(name)
+            into[name] = [*into.get(name, []), *value][:limit]
+        else:
+            into[name] = into.get(name, 0) + value
+
+
+def format_name(origin: str) -> str | None:
+    """The format of a file by its name, packing taken off."""
+    name = origin.rpartition("!/")[2].lower()
+    for packing in (".gz", ".zst", ".bz2", ".xz"):
+        name = name.removesuffix(packing)
+    return format_of(name)
+
+
+def excerpt_of(text: str) -> str:
+    """The beginning of a text, on one line."""
+    short = " ".join(text[: 4 * EXCERPT_CHARACTERS].split())[:EXCERPT_CHARACTERS]
+    return short + "…" if len(text) > len(short) else short

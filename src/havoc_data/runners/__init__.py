@@ -1,0 +1,1 @@
+"""The shelf of runners: what works on the parts of the text."""
