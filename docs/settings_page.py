@@ -10,7 +10,7 @@ import importlib
 import json
 import pkgutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -29,6 +29,11 @@ SHELVES = {
         "Options of an optimizer",
         "`optimizer: NAME`, its own settings under `optimizer_options:`.",
     ),
+    "havoc_data.readers": (
+        "Options of a reader",
+        "By its name in `reader_options:`, among the options of a source of kind `files`.",
+    ),
+    "havoc_data.runners": ("Options of a runner", "`data.runner: NAME`, its own settings in `data.runner_options`."),
     "havoc_data.sources": ("Options of a source", "`kind: NAME` in `data.sources`, its own settings under `options:`."),
 }
 """Shelf -> (heading, how a file on it is reached). What cannot be set in a file has no place on the page."""
@@ -88,7 +93,7 @@ def _kind(annotation: Any, metadata: list[Any]) -> str:
         return " or ".join(_kind(each, []) for each in arguments)
     if origin in {list, tuple}:
         return f"list of {_kind(arguments[0], []).replace('whole number', 'whole numbers')}"
-    if origin is dict:
+    if origin in {dict, Mapping}:
         return "mapping" if arguments[1] is Any else f"mapping to {_kind(arguments[1], [])}"
     if _is_section(annotation):
         return "sources"

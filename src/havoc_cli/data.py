@@ -1,15 +1,19 @@
-"""`havoc data sample | build | look`."""
+"""`havoc data card | build | look | replay | sample | export | import`."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from havoc_cli.data_card import show_card, write_card
+from havoc_cli.data_exchange import run_export, run_import
+from havoc_cli.data_replay import replay_step
 from havoc_cli.flags import ConfigFlags, load_config, parse, parse_with_settings
 from havoc_cli.run_lock import locked
 from havoc_cli.subcommands import pick
@@ -35,8 +39,17 @@ class LookFlags(ConfigFlags):
 
 
 def run(argv: Sequence[str]) -> int:
-    """Write sample text, build the token store, or show what the model will see."""
-    return pick("data", {"sample": _sample, "build": _build, "look": _look}, argv)
+    """Look at text, build the token store of it, and look at that."""
+    choices = {
+        "card": show_card,
+        "build": _build,
+        "look": _look,
+        "replay": replay_step,
+        "sample": _sample,
+        "export": run_export,
+        "import": run_import,
+    }
+    return pick("data", choices, argv)
 
 
 def _sample(argv: Sequence[str]) -> int:
@@ -63,7 +76,7 @@ def _sample(argv: Sequence[str]) -> int:
             ) from None
         size = 0
         with (place / f"{entry.name}.jsonl").open("w", encoding="utf-8") as file:
-            for item in entry.source.documents():
+            for item in chain.from_iterable(part.documents() for part in entry.source.parts()):
                 if not isinstance(item, Rejected):
                     file.write(_as_line(item.text, item.messages) + "\n")
                     size += len(document_text(item).encode())
@@ -92,7 +105,8 @@ def _build(argv: Sequence[str]) -> int:
 
     log.to_screen()
     with locked(RunFiles.of(config)):
-        store = prepare(config).store
+        data = prepare(config)
+    store = data.store
     for name, source in store.training.items():
         record = source.record
         fates = "  ".join(f"{fate.replace('_', ' ')} {count:,}" for fate, count in record.ledger.items())
@@ -100,6 +114,9 @@ def _build(argv: Sequence[str]) -> int:
     for group, source in store.validation.items():
         print(f"held out of {group}: {source.record.documents:,} documents, {source.record.tokens:,} tokens")
     print(f"store {store.id}")
+    card = write_card(config, data, made_from=flags.config or "the defaults")
+    if card is not None:
+        print(f"data card {card}")
     return 0
 
 
@@ -125,6 +142,11 @@ def _look(argv: Sequence[str]) -> int:
     for ledger in corpus.ledgers if corpus is not None else ():
         for example in ledger.examples:
             print(f"left out of {ledger.name}: {example}")
+    for name, facts in corpus.facts.items() if corpus is not None else ():
+        for rule, fired in facts["rules"].items():
+            print(f"{rule} fired on {fired['documents']:,} documents of {name}, such as:")
+            for origin, value, limit, excerpt in fired["examples"]:
+                print(f"    {origin} ({value:.4g}, the limit is {limit:.4g}): {excerpt[:100]!r}")
     ratios: dict[str, float] = data.store.manifest["ratios"]
     plan = MixturePlan(ratios, config.data.weights, config.data.max_sequence_length, config.data.packing)
     pieces = data.tokenizer.token_bytes()

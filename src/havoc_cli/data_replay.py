@@ -41,7 +41,7 @@ def replay_step(argv: Sequence[str]) -> int:
     from havoc_data.loading.ledger import batch_hash
     from havoc_data.loading.replay import replay
     from havoc_data.prepare.build import open_prepared
-    from havoc_training.build import make_loader
+    from havoc_training.data_stages import make_loader
 
     data = open_prepared(config)
     rows = replay(make_loader(config, data), range(*line["slots"]), token_lengths=data.tokenizer.token_lengths())

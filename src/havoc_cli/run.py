@@ -46,7 +46,7 @@ def run(argv: Sequence[str]) -> int:
 def run_stages(config: TrainingConfig, *, command: str) -> int:
     """The graph, from top to bottom."""
     from havoc_core.device import choose_device
-    from havoc_data.prepare.build import collect_corpus
+    from havoc_data.prepare.build import collect_corpus, collecting
     from havoc_data.prepare.collect import inputs_key
     from havoc_data.prepare.tokenize import build_store, store_key
     from havoc_data.prepare.train_tokenizer import make_tokenizer, tokenizer_key
@@ -56,7 +56,7 @@ def run_stages(config: TrainingConfig, *, command: str) -> int:
     choose_device(config.device)
     choose_machine(config, None)  # whether it fits is said before any work is done
     files, stages = RunFiles.of(config), StageLog.open(RunFiles.of(config).stages)
-    corpus_key = inputs_key(config.data, base=Path())
+    corpus_key = inputs_key(collecting(config))
     stages.do(
         "data", corpus_key, lambda: _only_do(collect_corpus(config)), is_there=(files.run_dir / "corpus").is_dir()
     )
@@ -68,11 +68,10 @@ def run_stages(config: TrainingConfig, *, command: str) -> int:
         is_there=files.tokenizer.is_dir(),
     )
     tokenizer = make_tokenizer(config, corpus, folder=files.tokenizer)
-    workers = config.data.num_workers
     stages.do(
         "store",
         store_key(corpus.key, tokenizer),
-        lambda: _only_do(build_store(corpus, files.tokenizer, folder=files.store, num_workers=workers)),
+        lambda: _only_do(build_store(corpus, files.tokenizer, folder=files.store, data=config.data)),
         is_there=files.store.is_dir(),
     )
     train_key = key_of(TokenStore(files.store).id, config.model_dump(mode="json", exclude=_NOT_IN_THE_KEY))

@@ -62,7 +62,7 @@ def gather(config: TrainingConfig, *, command: str, checkpoint: Path, stages: Ma
         stages: stage -> seconds.
     """
     from havoc_data.prepare.build import open_prepared
-    from havoc_training.build import make_loader
+    from havoc_training.data_stages import make_loader
 
     files = RunFiles.of(config)
     lines = read_metrics(files.metrics)

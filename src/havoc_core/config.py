@@ -191,9 +191,9 @@ class RulesConfig(Section):
     """Share of the words at least that are no jumble of signs: four or more, three of them different, no letter or digit."""
     few_stop_words: Annotated[Whole, Field(ge=0)] | None = 2
     """Different frequent words of English, German, French, Spanish, Italian, Dutch or Portuguese at least, in texts of 60
-    or more words of two or more Latin letters after a blank; "if", "in" and "return" of programs are among them."""
+    or more different words that begin with two Latin letters; "if", "in" and "return" of programs are among the frequent."""
     hash_marks: Fraction | None = 0.1
-    """Hashtags and ellipses per word at most; marks of headings, comments and prompts are not counted."""
+    """Hashtags and ellipses after a letter per word at most; marks of headings and comments, and 1, 2, ... are not counted."""
     bullet_lines: Fraction | None = 0.9
     """Share of lines that begin with a bullet at most, in texts of five lines or more."""
     ellipsis_lines: Fraction | None = 0.3
@@ -278,7 +278,8 @@ class DecontaminationConfig(Section):
     exams: list[str] = []
     """Files of questions (.json, .jsonl, .csv), besides the exam of `evaluation`."""
     overlap: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
-    """Share of a question's word 8-grams, rare ones counting more, that a document must hold; a short one it must hold whole."""
+    """Share of a question's words, rare ones counting more and all its numbers among them, that a document must hold in their
+    order; a question of fewer than 20 words it must hold whole."""
 
 
 class DataMixtureConfig(Section):

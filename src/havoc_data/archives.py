@@ -93,11 +93,12 @@ def archive_steps(name: str) -> tuple[str, ...] | None:
     return (*steps, _TAR_ENDS[end], "tar") if end in _TAR_ENDS else None
 
 
-def list_archive(archive: Input) -> Listing:
+def list_archive(archive: Input, *, max_members: int = MAX_MEMBERS) -> Listing:
     """What is in an archive.
 
     Args:
         archive: the file on disk, nothing undone; `archive_steps` of its name is not None.
+        max_members: an archive with more is not opened.
 
     Raises:
         DataError: it has changed since its folder was listed.
@@ -109,11 +110,11 @@ def list_archive(archive: Input) -> Listing:
         elif steps[-1:] == ("zip",):
             raise InputError("a ZIP archive that is compressed once more is not opened; unpack it")
         else:
-            members, refused = _in_tar(archive, steps[:-1])
+            members, refused = _in_tar(archive, steps[:-1], max_members)
     except InputError as error:
         return Listing((), (Refused("", error.reason, _size(archive)),))
-    if len(members) + len(refused) > MAX_MEMBERS:
-        reason = f"it has more than {MAX_MEMBERS:,} members; unpack it"
+    if len(members) + len(refused) > max_members:
+        reason = f"it has more than {max_members:,} members; unpack it"
         return Listing((), (Refused("", reason, _size(archive)),))
     return _without_repeats(members, refused)
 
@@ -143,6 +144,8 @@ def _size(archive: Input) -> int:
 
 def _why_unsafe(name: str) -> str | None:
     """Why a member must not be called like this."""
+    if not name:
+        return "it has no name"
     if "\\" in name:
         return "its path holds a backslash and may lead out of the archive"
     if name.startswith("/") or _DRIVE.match(name) or ".." in name.split("/"):
@@ -164,8 +167,8 @@ def _in_zip(archive: Input) -> tuple[list[Member], list[Refused]]:
     refused: list[Refused] = []
     end = 0
     for entry in sorted(entries, key=lambda entry: entry.header_offset):
-        if entry.is_dir() and not entry.file_size:
-            continue
+        if entry.filename.endswith("/") and not entry.file_size:
+            continue  # a folder
         reason = _why_unsafe(entry.orig_filename) or _why_not_from_zip(entry)
         if entry.header_offset < end:
             reason = "its bytes are those of another member too: a decompression bomb"
@@ -198,14 +201,14 @@ def _why_not_from_zip(entry: zipfile.ZipInfo) -> str | None:
     return None
 
 
-def _in_tar(archive: Input, steps: tuple[str, ...]) -> tuple[list[Member], list[Refused]]:
+def _in_tar(archive: Input, steps: tuple[str, ...], max_members: int) -> tuple[list[Member], list[Refused]]:
     members: list[Member] = []
     refused: list[Refused] = []
     with Input(archive.origin, archive.path, steps, stamp=archive.stamp).open() as stream:
         forward = _Forward(stream)
         try:
             for info in _headers(forward):
-                if len(members) + len(refused) > MAX_MEMBERS:
+                if len(members) + len(refused) > max_members:
                     return members, refused
                 name = info.name
                 reason = _why_unsafe(name) or _why_not_from_tar(info)

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from havoc_core.config import DataMixtureConfig, SourceConfig
 from havoc_core.errors import ConfigError, DataError
+from havoc_data.document import GROUPS
+from havoc_data.names import is_file_name
+from havoc_data.reader import FORMATS, READERS
 from havoc_data.source import SOURCES, Source
-from havoc_data.sources._files import JSONL_SUFFIXES, TEXT_SUFFIXES, find_files
 
-GROUPS = ("domain", "general", "dialog")
-"""The shares of the mixture."""
 _FALLBACKS: Mapping[str, tuple[SourceConfig, ...]] = {
     "package_docs": (
         SourceConfig(kind="package_docs", name="math", group="domain", options={"collection": "math"}),
@@ -109,7 +109,7 @@ def _asked_for(data: DataMixtureConfig, base: Path) -> tuple[tuple[SourceConfig,
 
 
 def _in_folder(folder: Path, data: DataMixtureConfig) -> tuple[SourceConfig, ...]:
-    """A source for each sub-folder; two of one name where a folder holds both text and JSON lines."""
+    """A source for each sub-folder."""
     if not folder.is_dir():
         raise DataError(
             str(folder),
@@ -138,21 +138,12 @@ def _in_folder(folder: Path, data: DataMixtureConfig) -> tuple[SourceConfig, ...
             "the folder is empty.",
             f"Put text into {data.data_dir}/<group>/, such as {data.data_dir}/math/, or remove the folder.",
         )
-    return tuple(config for each in inside for config in _of_sub_folder(each, data))
+    return tuple(_of_sub_folder(each, data) for each in inside)
 
 
-def _of_sub_folder(folder: Path, data: DataMixtureConfig) -> list[SourceConfig]:
-    kinds = [
-        kind
-        for kind, suffixes in (("text_files", TEXT_SUFFIXES), ("jsonl", JSONL_SUFFIXES))
-        if find_files(folder, suffixes=suffixes, exclude=data.exclude).files
-    ]
+def _of_sub_folder(folder: Path, data: DataMixtureConfig) -> SourceConfig:
     group: Any = folder.name if folder.name in ("general", "dialog") else "domain"
-    # Where nothing is text, text_files is the one to say so.
-    return [
-        SourceConfig(kind=kind, path=f"{data.data_dir.rstrip('/')}/{folder.name}", group=group, name=folder.name)
-        for kind in kinds or ["text_files"]
-    ]
+    return SourceConfig(kind="files", path=f"{data.data_dir.rstrip('/')}/{folder.name}", group=group, name=folder.name)
 
 
 def _entry(config: SourceConfig, setting: str, data: DataMixtureConfig, base: Path) -> SourceEntry:
@@ -164,16 +155,32 @@ def _entry(config: SourceConfig, setting: str, data: DataMixtureConfig, base: Pa
         own = options.get("exclude", [])
         if data.exclude and "exclude" in module.Options.model_fields and isinstance(own, list | tuple):
             options["exclude"] = [*data.exclude, *own]
+        if not data.cleaning.mend_encoding:
+            _leave_encodings(options, module.Options.model_fields)
         checked = SOURCES.options(config.kind, options)
         source: Source = module.build(None if path is None else str(path), checked)
     except ConfigError as error:
         raise ConfigError(_where(error.where, setting), error.found, error.remedy) from None
     name = config.name or (Path(os.path.normpath(path)).name if path else "") or config.kind
-    if name in (".", "..") or not {"/", "\\", "\0"}.isdisjoint(name):
+    if not is_file_name(name):
         raise ConfigError(
             f"{setting}.name", f"{name!r} cannot be part of a file's name.", "Use letters, digits, - and _."
         )
     return SourceEntry(name, config.group, config.model_copy(update={"name": name, "options": options}), source)
+
+
+def _leave_encodings(options: dict[str, Any], known: Collection[str]) -> None:
+    """Say to every reader that has the option not to mend encodings, unless the source says otherwise itself."""
+    if "mend_encoding" in known:
+        options.setdefault("mend_encoding", False)
+    own = options.get("reader_options", {})
+    if "reader_options" not in known or not isinstance(own, Mapping):
+        return  # a mistake is named where the options are checked
+    readers = [name for name in FORMATS if "mend_encoding" in READERS.module(name).Options.model_fields]
+    for name in readers:
+        if isinstance(own.get(name, {}), Mapping):
+            own = {**own, name: {"mend_encoding": False, **own.get(name, {})}}
+    options["reader_options"] = own
 
 
 def _where(where: str, setting: str) -> str:

@@ -6,6 +6,7 @@ the order of a run is known, the ranges of the next steps are on their way befor
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,14 +31,16 @@ class RemoteFolder:
     """
 
     def __init__(self, url: str) -> None:
-        import fsspec
-
         self.url = url.rstrip("/")
         try:
+            import fsspec
+
             self._files, self._root = fsspec.core.url_to_fs(self.url)
         except ImportError as error:
             raise MissingPackageError(
-                "data.store", f"{url} cannot be read: {error}.", "Install the package it names, such as s3fs."
+                "data.store",
+                f"{url} cannot be read ({error}).",
+                "Install the package that it names: pip install s3fs, for example.",
             ) from None
         except ValueError as error:
             raise ConfigError(
@@ -67,6 +70,19 @@ class RemoteFolder:
         beside = to.with_name(f".{to.name}.writing")
         self._asked(name, lambda path: self._files.get_file(path, str(beside)))
         beside.replace(to)
+
+    def digest(self, name: str) -> str:
+        """SHA-256 of a file, in hex; it is read whole.
+
+        Raises:
+            DataError: it is not there, or cannot be read.
+        """
+
+        def read(path: str) -> str:
+            with self._files.open(path, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+
+        return str(self._asked(name, read))
 
     def submit(self, name: str, start: int, stop: int) -> Future[bytes]:
         """As `read`, in the background."""

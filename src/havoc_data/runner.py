@@ -37,6 +37,31 @@ class Runner(Protocol):
         ...
 
 
+class KeyedTask(Protocol):
+    """A task whose result is a folder."""
+
+    @property
+    def key(self) -> str:
+        """Name of the folder."""
+        ...
+
+
+Keyed = TypeVar("Keyed", bound=KeyedTask)
+
+
+def run_each(runner: Runner, function: Callable[[Keyed], str], tasks: Sequence[Keyed]) -> list[str]:
+    """function(task) of every task, in their order. Tasks with one key, such as those of a folder that was named twice,
+    are one: two processes must not write into the same place.
+
+    Raises:
+        DataError: as `Runner.map`.
+    """
+    keys = [task.key for task in tasks]
+    once = dict(zip(keys, tasks, strict=True))
+    done = dict(zip(once, runner.map(function, list(once.values())), strict=True))
+    return [done[key] for key in keys]
+
+
 def worker_died(reason: str) -> DataError:
     """The error for a process that ended in the middle of its work."""
     return DataError(

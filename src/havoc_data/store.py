@@ -30,7 +30,6 @@ import zstandard
 from havoc_core.errors import DataError
 from havoc_data.remote import RemoteFolder, RemoteTokens
 from havoc_data.shard_writer import SUFFIXES
-from havoc_data.shard_writer import ShardWriter as ShardWriter
 
 FORMAT = "havoc-token-store"
 VERSION = 1
@@ -176,12 +175,12 @@ class TokenStore:
         return self._far is not None
 
     def verify(self) -> None:
-        """Compare every shard with its checksum.
+        """Compare every shard with its checksum, those that lie elsewhere too: they are read whole.
 
         Raises:
             DataError: names the first file that is missing or changed.
         """
-        self._check(sums=True)
+        self._check(sums=True, far_sums=True)
 
     def _sources(self, part: str, folder: Path) -> dict[str, StoredSource]:
         return {
@@ -232,16 +231,21 @@ class TokenStore:
     def _total_bytes(self) -> int:
         return sum(size for _, size, _ in self._files())
 
-    def _check(self, *, sums: bool) -> None:
+    def _check(self, *, sums: bool, far_sums: bool = False) -> None:
         # Deleted first: `havoc data build` goes by the manifest, finds nothing changed and comes back here.
         remedy = f"Delete {self.folder} and build it again: havoc data build."
+        if self._far is not None:
+            remedy = (
+                f"Delete {self.folder} and try again; if that does not help, copy the store to {self._far.url} again."
+            )
         for path, size, digest in self._files():
             if self._far is not None and self._is_far(path):
-                found = self._far.size(path.relative_to(self.folder).as_posix())
+                name = path.relative_to(self.folder).as_posix()
+                found = self._far.size(name)
                 if found != size:
-                    raise DataError(
-                        f"{self._far.url}/{path.name}", f"{found:,} bytes, the manifest says {size:,}.", remedy
-                    )
+                    raise DataError(f"{self._far.url}/{name}", f"{found:,} bytes, the manifest says {size:,}.", remedy)
+                if far_sums and self._far.digest(name) != digest:
+                    raise DataError(f"{self._far.url}/{name}", "its checksum is not the manifest's.", remedy)
                 continue
             if not path.is_file():
                 raise DataError(str(path), "is missing.", remedy)
@@ -268,26 +272,30 @@ def open_store(location: str, *, copies: Path) -> TokenStore:
         return TokenStore(Path(location))
     far = RemoteFolder(location)
     raw = far.read("manifest.json")
+    names = list(_names_to_copy(raw, where=f"{far.url}/manifest.json"))  # all of them looked at before any is used
     folder = copies / hashlib.sha256(raw).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "manifest.json").write_bytes(raw)
-    for name in _names_to_copy(json.loads(raw), where=f"{location}/manifest.json"):
+    for name in names:
         if not (folder / name).is_file():
             far.fetch(name, folder / name)
     return TokenStore(folder, far=far)
 
 
-def _names_to_copy(manifest: Any, *, where: str) -> Iterator[str]:
+def _names_to_copy(raw: bytes, *, where: str) -> Iterator[str]:
     """Every file of a store but the tokens to learn from, relative to it."""
     try:
+        manifest = json.loads(raw)
         for part, prefix in (("sources", ""), ("validation", "validation/")):
             for name, record in manifest[part].items():
+                if not is_file_name(name):
+                    raise ValueError(f"{name!r} is no plain name")
                 if part == "validation":
                     yield f"{prefix}{name}.jsonl.zst"
                 for shard in record["shards"]:
                     for suffix in shard["files"]:
-                        if not all(map(is_file_name, (name, shard["name"], suffix))):
-                            raise ValueError(f"{name}/{shard['name']}{suffix} is no plain name")
+                        if not is_file_name(shard["name"] + suffix):
+                            raise ValueError(f"{shard['name'] + suffix!r} is no plain name")
                         if part == "validation" or suffix != ".tok":
                             yield f"{prefix}{name}/{shard['name']}{suffix}"
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -17,9 +17,9 @@ from havoc_core.errors import DataError
 from havoc_core.run_files import RunFiles
 from havoc_core.tokenizer import Tokenizer
 from havoc_data.document import GROUPS, Rejected
+from havoc_data.shard_writer import ShardWriter
 from havoc_data.store import (
     VERSION,
-    ShardWriter,
     SourceRecord,
     TokenStore,
     is_file_name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,16 @@ from havoc_core.log import LOGGER
 from havoc_core.model import first_weights
 from havoc_core.models import havoc
 from havoc_core.run_files import RunFiles
-from havoc_data.loading.loader import Loader, MixturePlan
+from havoc_data.loading.loader import Loader
 from havoc_data.prepare.build import PreparedData, prepare, prepare_to_continue
 from havoc_training.batch_plan import BatchPlan, plan_batches
 from havoc_training.checkpointing import CheckpointKeeper, Identity, SavedRun, find_newest, restore
+from havoc_training.data_stages import staged_loader
 from havoc_training.memory_check import check_memory
 from havoc_training.observers import MetricsFile, Observer, RunFacts, Screen
 from havoc_training.optimizer import Optimizer
 from havoc_training.placement import Compilation, choose_compilation, place
+from havoc_training.repetition import check_repetition, repetition_warnings
 from havoc_training.schedules import Schedule, choose
 from havoc_training.shelves import TRACKERS
 from havoc_training.state import TrainState
@@ -68,15 +70,16 @@ def build_trainer(config: TrainingConfig, *, saved: SavedRun | None = None, fine
     machine = choose_machine(config, continued)
     _refuse_to_overwrite(config, continued)
     data = _prepare(config, continued, machine.world)
-    loader = make_loader(config, data)
+    saved_stages = ([], 0) if continued is None else (continued.resolved["data_stages"], continued.state["next_slot"])
+    loader, stages = staged_loader(config, data, earlier=saved_stages[0], next_slot=saved_stages[1])
     if continued is not None:
         _announce_changes(config, continued)
     plan = _plan(config, continued, machine.world, rows_per_epoch=loader.rows_per_epoch)
+    check_repetition(loader, config.data, num_slots=plan.total_steps * plan.rows_per_step, total_steps=plan.total_steps)
     compilation = _compilation(config, continued, machine.device, plan)
     identity = _identity(config, data, loader)
     if continued is not None:
-        differences = identity.differences(continued.state["identity"]) + _other_parts(config, continued.config)
-        _refuse_differences(differences, continued)
+        _refuse_another_run(config, identity, continued)
     set_seeds(config.seed + machine.world.rank)
     model = havoc.build(config.model)
     masters = _starting_weights(model, config, saved)
@@ -90,6 +93,7 @@ def build_trainer(config: TrainingConfig, *, saved: SavedRun | None = None, fine
         "rows_per_step": plan.rows_per_step,
         "total_steps": plan.total_steps,
         "validation_rows": num_held_out,
+        "data_stages": [dict(stage) for stage in stages],
         "threads": machine.threads,
         "precision": machine.precision.name,
         "compile": asdict(compilation),
@@ -261,18 +265,6 @@ def _prepare(config: TrainingConfig, continued: SavedRun | None, world: World) -
     return prepare(config)
 
 
-def make_loader(config: TrainingConfig, data: PreparedData) -> Loader:
-    """The loader of a run."""
-    mixture = MixturePlan(
-        ratios=data.store.manifest["ratios"],
-        weights=config.data.weights,
-        row_length=config.data.max_sequence_length,
-        packing=config.data.packing,
-    )
-    tokenizer = data.tokenizer
-    return Loader(data.store, mixture, seed=config.seed, token_bytes=tokenizer.token_bytes(), pad_id=tokenizer.pad_id)
-
-
 def _identity(config: TrainingConfig, data: PreparedData, loader: Loader) -> Identity:
     return Identity(
         store_id=data.store.id,
@@ -325,7 +317,11 @@ def _other_parts(config: TrainingConfig, saved: TrainingConfig) -> list[str]:
     return [f"{name} is {now}, was {was}" for name, (now, was) in pairs.items() if now != was]
 
 
-def _refuse_differences(differences: Sequence[str], continued: SavedRun) -> None:
+def _refuse_another_run(config: TrainingConfig, identity: Identity, continued: SavedRun) -> None:
+    was = dict(continued.state["identity"])
+    if config.data.growing:  # another store begins a new stage of the same run
+        was |= {"store_id": identity.store_id, "plan_id": identity.plan_id}
+    differences = identity.differences(was) + _other_parts(config, continued.config)
     if differences:
         raise CheckpointError(
             str(continued.folder),
@@ -372,6 +368,7 @@ def _facts(config: TrainingConfig, plan: BatchPlan, machine: Machine, data: Prep
         lines.append(f"The warm-up of {config.warmup_steps} steps was cut to {plan.warmup_steps}, a tenth of the run.")
     epochs = loader.epochs_after(plan.total_steps * plan.rows_per_step)
     lines.append("Epochs: " + "  ".join(f"{name} {times:.2f}" for name, times in epochs.items()))
+    lines += repetition_warnings(epochs)
     missing = data.store.manifest["missing_groups"]
     if missing:
         lines.append(f"No text for {', '.join(missing)}: its share went to the other groups.")

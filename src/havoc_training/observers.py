@@ -44,6 +44,8 @@ class StepRecord:
     batch_hash: str
     slots: tuple[int, int]
     """(first, one past the last) of the rows that were learnt from, for `havoc data replay`."""
+    first_slot: int
+    """The first slot of the store that they are from; not 0 where the text has grown under the run."""
     overflow: bool
 
     @property
@@ -180,6 +182,7 @@ class MetricsFile:
                 "epoch": record.epoch,
                 "batch_hash": record.batch_hash,
                 "slots": list(record.slots),
+                "first_slot": record.first_slot,
                 "overflow": record.overflow,
                 "time": time.time(),
             }

@@ -170,6 +170,7 @@ class Trainer:
             epoch=self.state.next_slot / self.loader.rows_per_epoch,
             batch_hash=batch_hash(hashes).hex(),
             slots=(self.state.next_slot - len(hashes), self.state.next_slot),
+            first_slot=self.loader.first_slot,
             overflow=result.overflow,
         )
         for observer in self.observers:

@@ -69,7 +69,7 @@ def test_the_whole_line_goes_on_after_a_kill_and_redoes_nothing_when_it_is_done(
     exam = next(result for result in evaluation["results"] if result["task"] == "exam")
     assert exam["scores"][-1]["counts"]["problems"] == 8
     assert exam["scores"][-1]["low"] <= exam["scores"][-1]["value"] <= exam["scores"][-1]["high"]
-    assert evaluation["contaminated"] == []
+    assert exam["touched"] == []
     compressors = {score["compressor"] for score in evaluation["compression"]}
     assert len(compressors) >= 2
     for words in ("Exam", "95", "bits per byte", "The mean", "math", "stats", "general", "dialog", *compressors):

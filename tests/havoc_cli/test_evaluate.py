@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 
 import pytest
 
 from havoc_eval.runner import from_json
+from havoc_problems.catalog import exam_problems
 
 
 def test_scores_are_printed_with_their_intervals_and_written(havoc, finished_run, here):
@@ -21,6 +23,45 @@ def test_scores_are_printed_with_their_intervals_and_written(havoc, finished_run
         assert f"{group:<24} {score.metric} {score.value:.4f}  [{score.low:.4f}, {score.high:.4f}]" in said.out
     assert said.out.rstrip().endswith("scores.json")
     assert any(score.compressor.startswith("xz") for score in evaluation.compression)
+
+
+def test_an_exam_that_no_text_held_has_one_score_and_a_line_that_says_so(havoc, finished_run, here):
+    said = havoc("evaluate", finished_run, "--exam-problems", "8", "--out", "scores.json")
+    assert said.code == 0, said.err
+    assert "exam       items not found in the training text: all 8\n" in said.out
+    assert "all items:" not in said.out
+    exam = from_json((here / "scores.json").read_text(), where="scores.json").result("exam")
+    assert (exam.touched, exam.untouched) == ((), None)
+
+
+@pytest.mark.parametrize(("action", "known"), [("drop", 8), ("annotate", 8), ("drop", 0)])
+def test_planted_problems_are_found_and_the_exam_has_a_second_score_without_them(action, known, havoc, config, here):
+    """Whether the corpus was made with this exam in view and left its problems out, or kept them, or knew nothing of it."""
+    planted = [problem.statement for problem in exam_problems(8)[2:7:2]]
+    draw, words = random.Random(0), "red blue tall stone river house runs walks the of and"
+    texts = [" ".join(draw.choices(words.split(), k=200)) for _ in range(300)]
+    texts[5] += "\n\n> " + planted[0].replace(" ", "\n")
+    texts[9] += f" {planted[1]} "
+    texts[12] += f"\n{planted[2]}\n{texts[13]}"
+    (here / "leak.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    off = {"domain": "off", "general": "off", "dialog": "off"}
+    dummy = [
+        {"kind": "dummy", "name": group, "group": group, "options": {"documents": 150, "words": 100, "seed": seed}}
+        for seed, group in enumerate(("general", "dialog"))
+    ]
+    data = {
+        "sources": [{"kind": "jsonl", "name": "leak", "group": "domain", "path": str(here / "leak.jsonl")}, *dummy],
+        "cleaning": off, "deduplication": off, "decontamination": {"action": action},
+    }  # fmt: skip
+    path = config(data=data, max_steps=1, evaluation={"exam_problems": known})
+    assert havoc("train", "--config", path).code == 0
+    said = havoc("evaluate", "run", "--exam-problems", "8", "--out", "scores.json")
+    assert said.code == 0, said.err
+    exam = from_json((here / "scores.json").read_text(), where="scores.json").result("exam")
+    assert set(exam.touched) == set(planted)
+    assert exam.untouched.counts == {"problems": 5, "correct": 0}
+    assert "exam       all items: accuracy 0.0000  [0.0000, 0.3244]  0 of 8\n" in said.out
+    assert "exam       items not found in the training text: accuracy 0.0000  [0.0000, 0.4345]  0 of 5\n" in said.out
 
 
 def test_a_run_in_the_current_folder_needs_no_argument(havoc, run_copy, monkeypatch):

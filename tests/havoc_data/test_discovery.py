@@ -26,6 +26,16 @@ def described(made: SourcePlan) -> list[tuple[str, str, str]]:
     return [(entry.name, entry.group, entry.config.kind) for entry in made.entries]
 
 
+def everything(made: SourcePlan) -> list[Document | Rejected]:
+    """What all sources give, beside their parts and in them."""
+    return [
+        item
+        for entry in made.entries
+        for items in (entry.source.rejected(), *(part.documents() for part in entry.source.parts()))
+        for item in items
+    ]
+
+
 def test_every_folder_of_data_is_a_source(tmp_path: Path) -> None:
     put(
         tmp_path,
@@ -38,33 +48,34 @@ def test_every_folder_of_data_is_a_source(tmp_path: Path) -> None:
     put(tmp_path, "data/.cache/x.txt", "data/.DS_Store")
     made = plan(tmp_path)
     assert described(made) == [
-        ("dialog", "dialog", "jsonl"),
-        ("general", "general", "text_files"),
-        ("math", "domain", "text_files"),
-        ("stats", "domain", "text_files"),
-        ("welding", "domain", "text_files"),
+        ("dialog", "dialog", "files"),
+        ("general", "general", "files"),
+        ("math", "domain", "files"),
+        ("stats", "domain", "files"),
+        ("welding", "domain", "files"),
     ]
     assert (made.dummy, made.fallback_used, made.missing_groups) == (False, False, ())
     assert made.ratios == {"domain": 0.6, "general": 0.3, "dialog": 0.1}
     assert [entry.config.path for entry in made.entries[:2]] == ["data/dialog", "data/general"]
-    assert [item for entry in made.entries for item in entry.source.documents()][1] == Document(
-        "b.md", "A text.", end=7
-    )
+    assert everything(made)[1] == Document("b.md", "A text.", end=7)
 
 
-def test_a_folder_with_text_and_rows_is_two_sources_of_one_name(tmp_path: Path) -> None:
-    put(tmp_path, "data/math/a.txt", "data/math/deep/b.jsonl", "data/math/c.pdf")
+def test_a_folder_of_many_formats_is_one_source(tmp_path: Path) -> None:
+    put(tmp_path, "data/math/a.txt", "data/math/deep/b.jsonl", "data/math/c.docx")
     made = plan(tmp_path)
-    assert described(made) == [("math", "domain", "text_files"), ("math", "domain", "jsonl")]
-    named = [item.origin for entry in made.entries for item in entry.source.documents() if isinstance(item, Rejected)]
-    assert named == ["c.pdf"]
+    assert described(made) == [("math", "domain", "files")]
+    assert [(item.origin, isinstance(item, Document)) for item in everything(made)] == [
+        ("c.docx", False),
+        ("a.txt", True),
+        ("deep/b.jsonl", True),
+    ]
 
 
 def test_a_folder_of_data_may_be_a_link_to_another_disk(tmp_path: Path) -> None:
     put(tmp_path, "disk/corpus/a.txt")
     (tmp_path / "data").mkdir()
     (tmp_path / "data/general").symlink_to(tmp_path / "disk/corpus")
-    assert described(plan(tmp_path)) == [("general", "general", "text_files")]
+    assert described(plan(tmp_path)) == [("general", "general", "files")]
 
 
 def test_the_shares_of_missing_groups_go_to_the_others(tmp_path: Path) -> None:
@@ -113,7 +124,7 @@ def test_without_any_text_the_default_fallback_is_random_words_and_says_so(tmp_p
         ("dummy_dialog", "dialog", "dummy"),
     ]
     assert (made.dummy, made.fallback_used) == (True, True)
-    firsts = {next(iter(entry.source.documents())) for entry in made.entries}
+    firsts = {next(iter(entry.source.parts()[0].documents())) for entry in made.entries}
     assert len(firsts) == 3  # equal documents would be dropped as duplicates
 
 
@@ -131,7 +142,7 @@ def test_named_sources_win_over_folders(tmp_path: Path) -> None:
         ("noise", "dialog", "dummy"),
     ]
     assert (made.dummy, made.fallback_used) == (True, False)
-    assert [len(list(entry.source.documents())) for entry in made.entries] == [1, 1, 3]
+    assert [item.origin for item in everything(made)] == ["b.txt", "rows.jsonl", *["dummy"] * 3]
 
 
 def test_exclude_reaches_every_source_that_reads_files(tmp_path: Path) -> None:
@@ -139,16 +150,41 @@ def test_exclude_reaches_every_source_that_reads_files(tmp_path: Path) -> None:
     sources = [
         {"kind": "text_files", "path": "t", "options": {"exclude": ["old*"]}},
         {"kind": "jsonl", "path": "r"},
-        {"kind": "dummy"},
+        {"kind": "dummy", "options": {"documents": 2}},
     ]
     made = plan(tmp_path, sources=sources, exclude=["**/draft_*"])
-    read = [
-        item.origin for entry in made.entries[:2] for item in entry.source.documents() if isinstance(item, Document)
-    ]
-    assert read == ["a.txt", "a.jsonl"]
+    read = [item.origin for item in everything(made) if isinstance(item, Document)]
+    assert read[:2] == ["a.txt", "a.jsonl"]
+    assert set(read[2:]) == {"dummy"}
     assert made.entries[0].config.options == {"exclude": ["**/draft_*", "old*"]}
     put(tmp_path, "data/math/a.txt", "data/math/draft_b.jsonl")
-    assert described(plan(tmp_path, exclude=["**/draft_*"])) == [("math", "domain", "text_files")]
+    (math,) = plan(tmp_path, exclude=["**/draft_*"]).entries
+    assert math.config.options == {"exclude": ["**/draft_*"]}
+    assert [item.rule for item in math.source.rejected()] == ["excluded"]
+
+
+def test_whether_encodings_are_mended_reaches_every_reader_unless_the_source_says_otherwise(tmp_path: Path) -> None:
+    put(tmp_path, "t/a.txt")
+    own = {"mend_encoding": True}
+    sources: list[dict[str, Any]] = [
+        {"kind": "files", "path": "t"},
+        {"kind": "files", "path": "t", "options": {"reader_options": {"text": own, "jsonl": {"text_field": "body"}}}},
+        {"kind": "text_files", "path": "t"},
+        {"kind": "text_files", "path": "t", "options": own},
+        {"kind": "dummy", "options": {"documents": 2}},
+    ]
+    made = plan(tmp_path, sources=sources, cleaning={"mend_encoding": False})
+    options = [entry.config.options for entry in made.entries]
+    assert options[0]["reader_options"]["text"] == options[0]["reader_options"]["jsonl"] == {"mend_encoding": False}
+    assert options[1]["reader_options"]["text"] == own
+    assert options[1]["reader_options"]["jsonl"] == {"mend_encoding": False, "text_field": "body"}
+    assert options[2:] == [{"mend_encoding": False}, own, {"documents": 2}]
+    (tmp_path / "t/a.txt").write_text("cafÃ©", encoding="utf-8")
+    made = plan(tmp_path, sources=sources, cleaning={"mend_encoding": False})
+    texts = [item.text for item in everything(made) if isinstance(item, Document) and item.origin == "a.txt"]
+    assert texts == ["cafÃ©", "café", "cafÃ©", "café"]
+    untouched = plan(tmp_path, sources=sources)
+    assert [entry.config.options for entry in untouched.entries][:3:2] == [{}, {}]
 
 
 def test_files_beside_the_folders_are_an_error_that_says_where_they_belong(tmp_path: Path) -> None:
@@ -175,9 +211,9 @@ def test_an_empty_folder_among_full_ones_is_an_error(tmp_path: Path) -> None:
         plan(tmp_path)
 
 
-def test_a_folder_of_pdfs_is_an_error_that_names_them(tmp_path: Path) -> None:
-    put(tmp_path, "data/math/a.txt", "data/stats/b.pdf", "data/stats/c.pdf")
-    with pytest.raises(DataError, match=r"data/stats: nothing in it is text; it holds 2 .pdf. Convert these files"):
+def test_a_folder_of_what_cannot_be_read_is_an_error_that_names_it(tmp_path: Path) -> None:
+    put(tmp_path, "data/math/a.txt", "data/stats/b.docx", "data/stats/c.docx")
+    with pytest.raises(DataError, match=r"data/stats: nothing in it is text; it holds 2 .docx. Convert these files"):
         plan(tmp_path)
 
 
@@ -229,10 +265,23 @@ def test_an_empty_list_of_sources_is_an_error(tmp_path: Path) -> None:
             "data.sources[1].options.family",
             "'derivative'?",
         ),
+        *(
+            (
+                {"kind": "dummy", "name": name},
+                "data.sources[1].name",
+                f"{name!r} cannot be part of a file's name. Use letters",
+            )
+            for name in ("a/b", "..", ".", "a\0b", "a\\b")
+        ),
         (
-            {"kind": "dummy", "name": "a/b"},
-            "data.sources[1].name",
-            "'a/b' cannot be part of a file's name. Use letters",
+            {"kind": "files", "path": ".", "options": {"formats": ["txt"]}},
+            "data.sources[1].options.formats",
+            "'txt' is not a format that can be read. Did you mean 'text'?",
+        ),
+        (
+            {"kind": "files", "path": ".", "options": {"reader_options": {"jsonl": {"text_feild": "x"}}}},
+            "data.sources[1].options.reader_options.jsonl.text_feild",
+            "Options of 'jsonl': text_field, mend_encoding.",
         ),
     ],
 )

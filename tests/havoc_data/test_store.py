@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from havoc_core.errors import DataError
-from havoc_data.store import ShardWriter, SourceRecord, TokenStore, replace_folder, write_manifest
+from havoc_data.shard_writer import ShardWriter
+from havoc_data.store import SourceRecord, TokenStore, open_store, replace_folder, write_manifest
 
 DOCUMENTS = [[0, 300, 1], [0, 1], [0, 400, 401, 402, 1], [0, 500, 1]]
 FACTS = {"dtype": "uint16", "ratios": {"domain": 1.0}, "dummy": False, "missing_groups": [], "inputs_key": "k"}

@@ -10,7 +10,8 @@ import pytest
 from havoc_core.errors import DataError
 from havoc_core.tokenizer import Tokenizer
 from havoc_data.prepare.train_tokenizer import train_bpe
-from havoc_data.store import ShardWriter, SourceRecord, TokenStore, write_manifest
+from havoc_data.shard_writer import ShardWriter
+from havoc_data.store import SourceRecord, TokenStore, write_manifest
 from havoc_data.token_export import export_store
 from havoc_data.token_format import TOKEN_FORMATS
 

@@ -15,6 +15,7 @@ from havoc_report.run_record import (
     Compressor,
     Exam,
     ExamFamily,
+    ExamPart,
     GroupCurve,
     Machine,
     ModelFacts,
@@ -133,6 +134,34 @@ def test_the_verdict_comes_first_and_the_limits_last() -> None:
 )
 def test_the_page_says(said: str) -> None:
     assert said in shown(FULL)
+
+
+def with_exam(**values: object) -> str:
+    assert FULL.exam is not None
+    return shown(dataclasses.replace(FULL, exam=dataclasses.replace(FULL.exam, **values)))
+
+
+def test_an_exam_that_the_training_text_held_in_part_has_two_scores() -> None:
+    text = with_exam(touched=12, untouched=ExamPart(20, 88, 0.1520, 0.3250))
+    assert "12 of the 100 questions were found in the training text, or in documents that were left out of it." in text
+    assert "all items 31 100 31.0 % 22.8 % to 40.6 %" in text
+    assert "items not found in the training text 20 88 22.7 % 15.2 % to 32.5 %" in text
+
+
+def test_an_exam_that_was_not_held_has_one_score_and_says_why() -> None:
+    text = with_exam(touched=0)
+    assert "None of the 100 questions was found in the training text: all of it was searched" in text
+    assert "items not found" not in text
+
+
+def test_an_exam_that_was_held_whole_says_that_nothing_is_left() -> None:
+    text = with_exam(touched=100)
+    assert "100 of the 100 questions were found in the training text: there is no score without them" in text
+    assert "items not found" not in text
+
+
+def test_an_exam_that_was_not_looked_for_says_so() -> None:
+    assert "Whether the training text holds its questions was not looked at." in with_exam(touched=None)
 
 
 def test_a_clean_run_has_no_warning() -> None:

@@ -29,30 +29,40 @@ PROBLEMS_MAY_IMPORT = {"havoc_core.errors", "havoc_core.registry"}
 ORDER = {
     "havoc_core": [
         "errors", "config", "config_files", "registry", "run_files", "device", "distributed", "log", "statistics",
-        "tokenizer", "chat_format", "layers/", "model", "models/", "loss", "costs", "checkpoint",
+        "fast_bpe", "tokenizer", "chat_format", "layers/", "model", "models/", "loss", "costs", "checkpoint",
     ],
     "havoc_core/layers": ["norm", "rope", "embedding", "segments", "kv_cache", "attention_kernel", "attention", "feed_forward", "block"],
     "havoc_problems": [
         "problem", "rounding", "verification", "families/", "units", "expressions", "grading", "splits", "catalog",
     ],
     "havoc_report": [
-        "escaping", "stylesheet", "page", "tables", "drawing", "plots", "run_record", "verdict", "run_results",
-        "run_page",
+        "escaping", "stylesheet", "page", "tables", "drawing", "axes", "plots", "run_record", "verdict", "run_results",
+        "run_page", "data_rules", "data_record", "data_record_json", "data_verdict", "data_plots", "disclosure",
+        "data_sections", "data_text_sections", "data_page", "data_lines",
     ],
-    "havoc_data": ["document", "sections", "source", "sources/", "discovery", "store", "prepare/", "loading/"],
-    "havoc_data/prepare": ["collect", "train_tokenizer", "tokenize", "build"],
-    "havoc_data/loading": ["schedule", "permutation", "packing", "ledger", "loader"],
+    "havoc_data": [
+        "names", "document", "sections", "unpacking", "inputs", "archives", "encoding", "reader", "licences", "readers/", "source",
+        "sources/", "discovery", "runner", "runners/", "shard_writer", "remote", "store", "token_format", "interchange/",
+        "token_export", "token_import", "prepare/", "loading/",
+    ],
+    "havoc_data/prepare": [
+        "rule_words", "rules", "languages", "personal_data", "shingles", "minhash", "duplicates", "templates",
+        "exam_words", "exam_match", "exam_files", "exams", "questions", "facts", "ledger", "seal", "comparable", "examine",
+        "compare", "settle", "corpus", "collect", "card", "train_tokenizer", "tokenize", "build",
+    ],
+    "havoc_data/loading": ["schedule", "permutation", "packing", "pack_files", "ledger", "loader", "replay"],
     "havoc_inference": ["sampling", "load", "batching", "engine", "chat"],
     "havoc_eval": [
         "language_model", "contamination", "compression", "held_out_text", "task", "scoring", "tasks/", "runner",
     ],
     "havoc_training": [
         "shelves", "batch_plan", "schedules", "optimizer", "optimizers/", "memory_check", "placement", "gradient_scaler", "step",
-        "state", "validation", "observers", "tracker", "trackers/", "checkpointing", "interrupts", "trainer", "build",
+        "state", "validation", "observers", "tracker", "trackers/", "checkpointing", "interrupts", "data_stages",
+        "repetition", "trainer", "build",
     ],
     "havoc_cli": [
-        "flags", "subcommands", "run_lock", "stages", "config", "problems", "checkpoint", "data", "tokenizer", "train",
-        "generate", "chat", "evaluate", "run_facts", "report", "run", "main",
+        "flags", "subcommands", "run_lock", "stages", "config", "problems", "checkpoint", "data_card", "data_exchange",
+        "data_replay", "data", "tokenizer", "train", "generate", "chat", "evaluate", "run_facts", "report", "run", "main",
     ],
 }  # fmt: skip
 """Folder -> its files and folders from the bottom up. A shelf has no order: nothing on it needs its neighbours."""

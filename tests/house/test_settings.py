@@ -8,11 +8,15 @@ import sys
 
 import pytest
 
-from havoc_core.config import SourceConfig, TrainingConfig
+from havoc_core.config import RulesConfig, SourceConfig, TrainingConfig
 from havoc_core.config_files import setting_docs
+from havoc_data.prepare.rules import describe
 
 CONFIG = "havoc_core.config"
 SHELVES = (
+    "havoc_data.interchange",
+    "havoc_data.readers",
+    "havoc_data.runners",
     "havoc_data.sources",
     "havoc_eval.tasks",
     "havoc_problems.families",
@@ -40,7 +44,14 @@ def read_by_properties(tree, used):
 def never_read(modules):
     used = {name for module in modules.values() if module.name != CONFIG for name in attributes_read(module.tree)}
     used |= read_by_properties(modules[CONFIG].tree, used)
-    return [path for path, *_ in every_setting() if path.rpartition(".")[2] not in used]
+    # The limits of rules are read by the name of the rule; the next test looks after them.
+    rules = "data.cleaning.rules."
+    return [path for path, *_ in every_setting() if path.rpartition(".")[2] not in used and not path.startswith(rules)]
+
+
+def test_every_limit_of_a_rule_belongs_to_a_rule():
+    for name in RulesConfig.model_fields:
+        assert describe(name)
 
 
 def test_every_setting_is_read_outside_the_config_module(modules):

@@ -10,6 +10,9 @@ from pydantic import BaseModel
 
 SHELVES = (
     "havoc_core.models",
+    "havoc_data.interchange",
+    "havoc_data.readers",
+    "havoc_data.runners",
     "havoc_data.sources",
     "havoc_eval.tasks",
     "havoc_problems.families",

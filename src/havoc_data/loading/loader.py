@@ -134,6 +134,7 @@ class Loader:
         seed: of the order.
         token_bytes: bytes of each id, for natural boundaries.
         pad_id: fills rows up.
+        first_slot: the slot that is this store's first; not 0 where a run began with another store.
 
     Raises:
         DataError: a group of the mixture has no text in the store, or weights of 0 leave nothing of it.
@@ -141,8 +142,16 @@ class Loader:
     """
 
     def __init__(
-        self, store: TokenStore, plan: MixturePlan, *, seed: int, token_bytes: list[bytes], pad_id: int
+        self,
+        store: TokenStore,
+        plan: MixturePlan,
+        *,
+        seed: int,
+        token_bytes: list[bytes],
+        pad_id: int,
+        first_slot: int = 0,
     ) -> None:
+        self.first_slot = first_slot
         self.store = store
         self.plan = plan
         self.seed = seed
@@ -227,6 +236,7 @@ class Loader:
 
     def epochs_after(self, num_slots: int) -> dict[str, float]:
         """Source -> how many times its text will have been seen after `num_slots` slots; 0 for a weight of 0."""
+        num_slots = max(0, num_slots - self.first_slot)
         out = dict.fromkeys(self._planned, 0.0)
         for number, group in enumerate(self._groups.names):
             rows = _count_before(self._groups, number, num_slots)
@@ -237,7 +247,13 @@ class Loader:
 
     def _places(self, slots: range) -> Iterator[tuple[np.ndarray, str, np.ndarray, np.ndarray]]:
         """For each source: which of the slots are its own (indices into `slots`), their epochs and row numbers."""
-        numbers = np.arange(slots.start, slots.stop, slots.step, dtype=np.int64)
+        numbers = np.arange(slots.start, slots.stop, slots.step, dtype=np.int64) - self.first_slot
+        if len(numbers) and numbers[0] < 0:
+            raise DataError(
+                f"slot {slots.start}",
+                f"belongs to an earlier store; the one that is open begins at slot {self.first_slot}.",
+                "Open the store that the run had then.",
+            )
         which, ordinals = self._groups.locate(numbers)
         for number, group in enumerate(self._groups.names):
             here = np.flatnonzero(which == number)

@@ -59,7 +59,7 @@ def _opened(folder: Path) -> PackPlan | None:
                     return None
         # As plain arrays: slices of numpy's memmap class are several times slower.
         arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in _ARRAYS}
-        return PackPlan(**arrays, num_labels=int(facts["num_labels"]))
+        return PackPlan(**arrays, num_labels=int(arrays["labels"].sum(dtype=np.int64)))
     except (OSError, ValueError, KeyError, TypeError):  # there is none, or it is damaged: it is made again
         return None
 
@@ -69,7 +69,7 @@ def _write(plan: PackPlan, folder: Path, key: str) -> None:
     # A name of its own: several ranks may work out the same plan at once.
     beside = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=folder))
     try:
-        facts: dict[str, object] = {"num_labels": plan.num_labels}
+        facts: dict[str, str] = {}
         for name in _ARRAYS:
             np.save(beside / f"{name}.npy", getattr(plan, name))
             with (beside / f"{name}.npy").open("rb") as file:

@@ -14,7 +14,6 @@ import numpy as np
 
 from havoc_data.store import StoredSource
 
-
 BLOCK_TOKENS = 2**27
 """Tokens that are packed together: one shard of the usual size, or many small ones."""
 
@@ -47,7 +46,9 @@ def boundary_levels(token_bytes: list[bytes]) -> np.ndarray:
     return np.array([2 if b"\n\n" in piece else 1 if b"\n" in piece else 0 for piece in token_bytes], dtype=np.uint8)
 
 
-def plan_rows(source: StoredSource, *, row_length: int, levels: np.ndarray, packing: str) -> PackPlan:
+def plan_rows(
+    source: StoredSource, *, row_length: int, levels: np.ndarray, packing: str, block_tokens: int = BLOCK_TOKENS
+) -> PackPlan:
     """The rows of one epoch. Shards are packed a few at a time, so that memory does not grow with the source.
 
     Args:
@@ -55,10 +56,11 @@ def plan_rows(source: StoredSource, *, row_length: int, levels: np.ndarray, pack
         row_length: T.
         levels: `boundary_levels` of the tokenizer.
         packing: "best_fit" or "concatenate".
+        block_tokens: shards are packed together until they have this many.
     """
     starts, first, pairs = [np.zeros(1, dtype=np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
     num_fragments = 0
-    for shards in _blocks(source):
+    for shards in _blocks(source, block_tokens):
         of_block = _plan_block(source, shards, row_length=row_length, levels=levels, packing=packing)
         starts.append(of_block[0][1:] + num_fragments)
         first.append(of_block[1])
@@ -70,13 +72,14 @@ def plan_rows(source: StoredSource, *, row_length: int, levels: np.ndarray, pack
     return PackPlan(row_starts, np.concatenate(first), num_pairs, labels, by_labels, int(num_pairs.sum(dtype=np.int64)))
 
 
-def _blocks(source: StoredSource) -> list[range]:
-    """The shards that are packed together: enough for a block of BLOCK_TOKENS, in order."""
+def _blocks(source: StoredSource, block_tokens: int) -> list[range]:
+    """The shards that are packed together: enough for a block, in order."""
     blocks: list[range] = []
     first, tokens = 0, 0
     for number in range(source.num_shards):
-        tokens += int(source.offsets_of_shard(number)[-1] - source.offsets_of_shard(number)[0])
-        if tokens >= BLOCK_TOKENS or number == source.num_shards - 1:
+        offsets = source.offsets_of_shard(number)
+        tokens += int(offsets[-1] - offsets[0])
+        if tokens >= block_tokens or number == source.num_shards - 1:
             blocks.append(range(first, number + 1))
             first, tokens = number + 1, 0
     return blocks

@@ -15,7 +15,7 @@ from havoc_data.prepare.corpus import Corpus, open_corpus
 from havoc_data.prepare.questions import ExamQuestions
 from havoc_data.prepare.tokenize import build_store, is_current, store_key
 from havoc_data.prepare.train_tokenizer import check_fits, make_tokenizer, tokenizer_key
-from havoc_data.store import TokenStore
+from havoc_data.store import TokenStore, open_store
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,16 @@ def prepare(config: TrainingConfig) -> PreparedData:
         DataError: no text, too little of it, or a damaged store.
         ConfigError: the tokenizer does not fit the model.
     """
-    if config.data.rebuild == "never":
+    if config.data.rebuild == "never" or config.data.store is not None:
         return open_prepared(config)
     files = RunFiles.of(config)
     corpus = collect_corpus(config)
-    tokenizer = make_tokenizer(config, corpus, folder=files.tokenizer)
+    # Ids would mean something else to the model that learnt them: while the text grows under it, the tokenizer stays.
+    if config.data.growing and _checkpoints(files) and (files.tokenizer / "inputs_key").is_file():
+        tokenizer = Tokenizer.load(files.tokenizer)
+        check_fits(tokenizer, config.model.vocab_size)
+    else:
+        tokenizer = make_tokenizer(config, corpus, folder=files.tokenizer)
     store = build_store(corpus, files.tokenizer, folder=files.store, data=config.data)
     return PreparedData(tokenizer, store)
 
@@ -60,8 +65,7 @@ def collecting(config: TrainingConfig) -> Collecting:
 
 def _refuse_to_replace(config: TrainingConfig, files: RunFiles) -> None:
     """Checkpoints can only go on with the store they were trained on: it is not built anew under them."""
-    trained = sorted(files.checkpoints.glob("checkpoint_*")) if files.checkpoints.is_dir() else []
-    if not trained or not (files.store / "manifest.json").is_file():
+    if config.data.growing or not _checkpoints(files) or not (files.store / "manifest.json").is_file():
         return
     key = inputs_key(collecting(config))
     key_file = files.tokenizer / "inputs_key"
@@ -78,8 +82,13 @@ def _refuse_to_replace(config: TrainingConfig, files: RunFiles) -> None:
         raise DataError(
             "data",
             f"{what} changed, and {files.checkpoints} holds checkpoints that were trained on them as they were.",
-            "Start elsewhere: --run-dir NEW. To go on with the store as it stands: --data.rebuild never.",
+            "Start elsewhere: --run-dir NEW. To go on with the store as it stands: --data.rebuild never. To let the run learn "
+            "from the new text from here on: --data.growing true.",
         )
+
+
+def _checkpoints(files: RunFiles) -> list[Path]:
+    return sorted(files.checkpoints.glob("checkpoint_*")) if files.checkpoints.is_dir() else []
 
 
 def open_prepared(config: TrainingConfig) -> PreparedData:
@@ -87,25 +96,30 @@ def open_prepared(config: TrainingConfig) -> PreparedData:
     files = RunFiles.of(config)
     tokenizer = Tokenizer.load(files.tokenizer)
     check_fits(tokenizer, config.model.vocab_size)
-    return PreparedData(tokenizer, TokenStore(files.store))
+    location = config.data.store or str(files.store)
+    return PreparedData(tokenizer, open_store(location, copies=files.run_dir / "store_copies"))
 
 
 def prepare_to_continue(config: TrainingConfig, *, store_id: str) -> PreparedData:
     """Tokenizer and store for a run that continues; nothing is built again, so nothing of the run is lost.
 
     Raises:
-        CheckpointError: the store is not the one that the checkpoint was trained on, or the text has changed.
+        CheckpointError: the store is not the one that the checkpoint was trained on, or the text has changed, and
+            `data.growing` is false.
     """
+    if config.data.growing:
+        return prepare(config)
     data = open_prepared(config)
     remedy = (
-        "Put the text back as it was, train on the store as it stands (--data.rebuild never), start afresh with --run-dir NEW, "
-        "or take its weights along: havoc train --resume PATH --fine-tune --run-dir NEW."
+        "Put the text back as it was, train on the store as it stands (--data.rebuild never), let the run learn from the new "
+        "text from here on (--data.growing true), start afresh with --run-dir NEW, or take its weights along: "
+        "havoc train --resume PATH --fine-tune --run-dir NEW."
     )
     if data.store.id != store_id:
         found = f"the token store is {data.store.id[:12]}…, the checkpoint was trained on {store_id[:12]}…."
         raise CheckpointError("data", found, remedy)
-    if config.data.rebuild == "never":
-        LOGGER.info("Training on the store as it stands (data.rebuild: never).")
+    if config.data.rebuild == "never" or config.data.store is not None:
+        LOGGER.info("Training on the store as it stands.")
     elif not is_current(RunFiles.of(config).store, store_key(inputs_key(collecting(config)), data.tokenizer)):
         raise CheckpointError("data", "the text or its settings have changed since the checkpoint.", remedy)
     return data

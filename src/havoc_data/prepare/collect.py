@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +18,16 @@ from typing import Any
 
 from havoc_core.config import DataMixtureConfig
 from havoc_core.errors import DataError
-from havoc_data.discovery import SourcePlan, discover
+from havoc_data.discovery import SourceEntry, SourcePlan, discover
 from havoc_data.document import Rejected
 from havoc_data.prepare.compare import Comparison, PartEntry, compare
 from havoc_data.prepare.corpus import VERSION, Corpus, manifest_of, open_corpus
 from havoc_data.prepare.examine import Examination, ExamineTask, examine
-from havoc_data.prepare.facts import excerpt_of, merge
-from havoc_data.prepare.ledger import SourceLedger, Sums, sum_lines
-from havoc_data.prepare.questions import ExamQuestions
-from havoc_data.prepare.settle import SettleTask, read_lines, settle
-from havoc_data.runner import RUNNERS, Runner
+from havoc_data.prepare.facts import Facts, excerpt_of, merge
+from havoc_data.prepare.ledger import SourceLedger, Sums, does_not_close, sum_lines
+from havoc_data.prepare.questions import ExamQuestions, read_questions
+from havoc_data.prepare.settle import NOTHING_SETTLED, SettleTask, read_lines, settle
+from havoc_data.runner import RUNNERS, Runner, run_each
 
 _EXAMPLES = 20
 _FAMILIES = 20
@@ -63,24 +64,26 @@ def collect(asked: Collecting) -> Corpus:
     runner: Runner = RUNNERS.module(asked.data.runner).build(asked.data.num_workers, options)
     asked.folder.mkdir(parents=True, exist_ok=True)
     tasks = _tasks(asked, plan)
-    keys = list(runner.map(examine, tasks))
+    keys = run_each(runner, examine, tasks)
     parts = [PartEntry(task.source, _group(plan, task.source), name) for task, name in zip(tasks, keys, strict=True)]
     fraction = asked.data.validation_fraction if asked.hold_out else None
     compared = compare(parts, asked.folder / "parts", deduplication=asked.data.deduplication, fraction=fraction)
     cut = asked.data.deduplication.paragraphs == "drop"
-    settled = list(
-        runner.map(
-            settle,
-            [
-                SettleTask(asked.folder / "parts" / part.key, verdict, cut, asked.folder / "settled")
-                for part, verdict in zip(parts, compared.verdicts, strict=True)
-            ],
-        )
+    settled = run_each(
+        runner,
+        settle,
+        [
+            SettleTask(asked.folder / "parts" / part.key, verdict, cut, asked.folder / "settled")
+            for part, verdict in zip(parts, compared.verdicts, strict=True)
+        ],
     )
     corpus = _corpus(asked, plan, key, parts, settled, compared)
     _refuse_empty(corpus)
     beside = asked.folder / ".manifest.writing"
-    beside.write_text(json.dumps(manifest_of(corpus), indent=1, sort_keys=True, ensure_ascii=False), encoding="utf-8")
+    text = json.dumps(manifest_of(corpus), indent=1, sort_keys=True, ensure_ascii=False)
+    beside.write_text(
+        text, encoding="utf-8", errors="backslashreplace"
+    )  # half a surrogate pair in a name, as JSON has it
     beside.replace(asked.folder / "manifest.json")
     _sweep(asked.folder, {"parts": {part.key for part in parts}, "settled": set(settled)})
     return corpus
@@ -92,25 +95,29 @@ def inputs_key(asked: Collecting) -> str:
 
 
 def _inputs_key(asked: Collecting, plan: SourcePlan) -> str:
-    inputs = [[entry.name, entry.group, entry.config.kind, entry.source.fingerprint()] for entry in plan.entries]
+    inputs = [
+        [entry.name, entry.group, entry.config.kind, entry.source.fingerprint(), _examination(asked, entry).key()]
+        for entry in plan.entries
+    ]
     data = asked.data
     settings = [
         VERSION,
         data.validation_fraction if asked.hold_out else None,
         plan.ratios,
         data.deduplication.model_dump(),
-        {group: _examination(asked, group).key() for group in sorted({entry.group for entry in plan.entries})},
     ]
     return hashlib.blake2b(json.dumps([settings, inputs], sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def _examination(asked: Collecting, group: str) -> Examination:
+def _examination(asked: Collecting, entry: SourceEntry) -> Examination:
     data = asked.data
     looked_for = data.decontamination.action != "off" and asked.questions.key != ""
+    made_up = entry.config.kind == "dummy"
     return Examination(
         cleaning=data.cleaning,
-        rules=data.cleaning.actions[group],
-        compare=data.deduplication.actions[group] != "off",
+        # Random words are junk by any rule; who asks for them wants all of them.
+        rules="off" if made_up else data.cleaning.actions[entry.group],
+        compare=not made_up and data.deduplication.actions[entry.group] != "off",
         exams=data.decontamination.action if looked_for else "off",
         exam_file=asked.folder / "exams.json" if looked_for else None,
         exam_key=asked.questions.key if looked_for else "",
@@ -120,14 +127,14 @@ def _examination(asked: Collecting, group: str) -> Examination:
 
 def _tasks(asked: Collecting, plan: SourcePlan) -> list[ExamineTask]:
     """Every part of every source, in the order of the corpus."""
-    settings = {entry.group: _examination(asked, entry.group) for entry in plan.entries}
+    settings = {number: _examination(asked, entry) for number, entry in enumerate(plan.entries)}
     if any(each.exam_file for each in settings.values()):
         asked.questions.write(asked.folder / "exams.json")
     folder = asked.folder / "parts"
     return [
-        ExamineTask(part, entry.name, entry.config.kind, settings[entry.group], folder)
+        ExamineTask(part, entry.name, entry.config.kind, settings[number], folder)
         for name in dict.fromkeys(entry.name for entry in plan.entries)
-        for entry in plan.entries
+        for number, entry in enumerate(plan.entries)
         if entry.name == name
         for part in entry.source.parts()
     ]
@@ -176,35 +183,49 @@ def _corpus(
         missing_groups=plan.missing_groups,
         dummy=plan.dummy,
         fallback=plan.fallback_used,
-        ledgers=tuple(_ledger(asked.folder, plan, name, places[name], facts[name]) for name in names),
+        ledgers=tuple(_ledger(plan, name, facts[name]) for name in names),
         parts=places,
         facts=facts,
+        questions=_questions(asked),
         families=_families(asked.folder, parts, compared),
     )
 
 
 def _facts(folder: Path, plan: SourcePlan, name: str, places: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    merged = merge(
-        json.loads((folder / "parts" / part / "facts.json").read_text(encoding="utf-8")) for part, _ in places
-    )
+    """What was counted in a source, by both stages."""
+    found = [_read(folder / "parts" / part / "facts.json") for part, _ in places]
+    decided = [_read(folder / "settled" / settled / "sums.json") for _, settled in places]
     beside = _beside(plan, name)
-    merged["rejects"] = [*([each.origin, each.rule, each.reason] for each in beside), *merged["rejects"]][:200]
+    left_out = {"rejects": [[each.origin, each.rule, each.reason] for each in beside]}
+    merged = merge([Facts().values(), NOTHING_SETTLED, left_out, *found, *decided])
+    merged["input_bytes"] += sum(each.bytes for each in beside)
     return merged
 
 
-def _ledger(
-    folder: Path, plan: SourcePlan, name: str, places: Sequence[tuple[str, str]], facts: dict[str, Any]
-) -> SourceLedger:
-    beside = _beside(plan, name)
-    sums = sum_lines({"fate": each.rule, "bytes": each.bytes} for each in beside)
-    licences: dict[str, int] = {}
-    for _, settled in places:
-        values = json.loads((folder / "settled" / settled / "sums.json").read_text(encoding="utf-8"))
-        sums = sums.plus(Sums(**values["sums"]))
-        for licence, count in values["licences"].items():
-            licences[licence] = licences.get(licence, 0) + count
+def _read(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values
+
+
+def _ledger(plan: SourcePlan, name: str, facts: dict[str, Any]) -> SourceLedger:
+    sums = Sums(**facts.pop("sums")).plus(
+        sum_lines({"fate": each.rule, "bytes": each.bytes} for each in _beside(plan, name))
+    )
+    accounted = sum(sums.input_bytes.values())
+    if accounted != facts["input_bytes"]:
+        raise does_not_close(
+            f"{name}: {accounted:,} bytes are accounted for, and its files have {facts['input_bytes']:,}"
+        )
     examples = tuple(f"{origin}: {reason}" for origin, _, reason in facts["rejects"][:_EXAMPLES])
-    return SourceLedger(name, _group(plan, name), sums, dict(sorted(licences.items())), examples)
+    return SourceLedger(name, _group(plan, name), sums, dict(facts["licences"]), examples)
+
+
+def _questions(asked: Collecting) -> dict[str, int]:
+    """How many questions of each suite were looked for."""
+    path = asked.folder / "exams.json"
+    if asked.data.decontamination.action == "off" or not asked.questions.key:
+        return {}
+    return dict(Counter(item.suite for item in read_questions(path)))
 
 
 def _families(folder: Path, parts: Sequence[PartEntry], compared: Comparison) -> tuple[tuple[str, int, str], ...]:

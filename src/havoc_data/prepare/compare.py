@@ -15,6 +15,7 @@ import numpy as np
 
 from havoc_core.config import DeduplicationConfig
 from havoc_core.errors import DataError
+from havoc_data.prepare.comparable import empty_array
 from havoc_data.prepare.duplicates import exact_duplicates, near_duplicates, repeated_paragraphs
 from havoc_data.prepare.ledger import DUPLICATE, HELD_OUT, KEPT, NEAR_DUPLICATE
 from havoc_data.prepare.templates import families
@@ -78,6 +79,10 @@ def compare(
     dropped = (near >= 0) & drop[arrays.part_of]
     fates[dropped] = NEAR_DUPLICATE
     survivors = np.where(near >= 0, near, survivors)
+    # Equal to one that resembles a third and is left out for it: the third was kept.
+    equal = np.flatnonzero(fates == DUPLICATE)
+    equal = equal[fates[survivors[equal]] == NEAR_DUPLICATE]
+    survivors[equal] = near[survivors[equal]]
     if fraction is not None:
         _hold_out(arrays, fates, fraction)
     repeated = np.zeros(arrays.first_paragraph[-1], dtype=bool)
@@ -136,7 +141,7 @@ class _Arrays:
 
     def __init__(self, parts: Sequence[PartEntry], folder: Path) -> None:
         self.parts, self.folder = parts, folder
-        counts = [len(self._one(number, "text_bytes")) for number in range(len(parts))]
+        counts = np.array([len(self._one(number, "text_bytes")) for number in range(len(parts))], dtype=np.int64)
         self.first = np.cumsum([0, *counts])
         self.total = int(self.first[-1])
         self.part_of = np.repeat(np.arange(len(parts)), counts)
@@ -150,7 +155,8 @@ class _Arrays:
 
     def all(self, name: str) -> np.ndarray:
         """An array of all documents, in memory."""
-        return np.concatenate([np.asarray(self._one(number, name)) for number in range(len(self.parts))])
+        every = [np.asarray(self._one(number, name)) for number in range(len(self.parts))]
+        return np.concatenate([empty_array(name), *every])
 
     def signatures(self, folder: Path) -> np.ndarray:
         """uint32 [documents, hashes], on disk: 448 bytes a document are too many for memory."""

@@ -1,6 +1,6 @@
 """A corpus on disk: every document once, its split decided, every byte accounted for.
 
-corpus/manifest.json          inputs key, parts of every source, ledgers, counts for the data card
+corpus/manifest.json          inputs key, parts of every source, ledgers, counts for the data card, its own checksum
 corpus/parts/<key>/…          see `examine`
 corpus/settled/<key>/…        see `settle`
 """
@@ -17,9 +17,10 @@ from typing import Any
 from havoc_data.document import Document
 from havoc_data.prepare.exams import Contamination
 from havoc_data.prepare.ledger import SourceLedger
-from havoc_data.prepare.settle import CorpusShard, read_lines
+from havoc_data.prepare.seal import SEAL, checksum_of
+from havoc_data.prepare.settle import CorpusShard
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Corpus:
     """Source -> (name in parts/, name in settled/) of its parts, in order."""
     facts: dict[str, dict[str, Any]]
     """Source -> what was counted in it; see `facts`."""
+    questions: dict[str, int]
+    """Suite -> examination questions that were looked for; empty where none were."""
     families: tuple[tuple[str, int, str], ...]
     """(where the first one came from, how many, how it begins) of documents that differ in their numbers only."""
 
@@ -75,30 +78,31 @@ class Corpus:
             DataError: a file is damaged.
         """
         for shard in self.shards(source):
-            yield from read_lines(shard.settled / "ledger.jsonl.zst")
+            yield from shard.ledger_lines()
 
 
 def open_corpus(folder: Path) -> Corpus | None:
     """A corpus that `collect` wrote, whatever it was collected from; None if there is none, or it is not whole."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        corpus = _corpus_of(manifest, folder) if manifest["version"] == VERSION else None
+        whole = manifest["version"] == VERSION and manifest.pop("checksum") == checksum_of(manifest)
+        corpus = _corpus_of(manifest, folder) if whole else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged: it may hold anything
         return None
     if corpus is None:
         return None
     files = [
-        folder / place / name / file
+        folder / place / name / SEAL
         for pairs in corpus.parts.values()
         for pair in pairs
-        for place, name, file in zip(("parts", "settled"), pair, ("facts.json", "sums.json"), strict=True)
+        for place, name in zip(("parts", "settled"), pair, strict=True)
     ]
     return corpus if all(file.is_file() for file in files) else None
 
 
 def manifest_of(corpus: Corpus) -> dict[str, Any]:
     """What manifest.json says."""
-    return {
+    values = {
         "version": VERSION,
         "key": corpus.key,
         "ratios": corpus.ratios,
@@ -108,8 +112,10 @@ def manifest_of(corpus: Corpus) -> dict[str, Any]:
         "ledgers": [ledger.values() for ledger in corpus.ledgers],
         "parts": {source: [list(pair) for pair in pairs] for source, pairs in corpus.parts.items()},
         "facts": corpus.facts,
+        "questions": corpus.questions,
         "families": [list(family) for family in corpus.families],
     }
+    return {**values, "checksum": checksum_of(values)}
 
 
 def _corpus_of(manifest: dict[str, Any], folder: Path) -> Corpus:
@@ -127,6 +133,7 @@ def _corpus_of(manifest: dict[str, Any], folder: Path) -> Corpus:
         ledgers=tuple(SourceLedger.of(values) for values in manifest["ledgers"]),
         parts=parts,
         facts=dict(manifest["facts"]),
+        questions={_text(suite): int(count) for suite, count in manifest["questions"].items()},
         families=tuple((_text(origin), int(count), _text(start)) for origin, count, start in manifest["families"]),
     )
     if {ledger.name for ledger in corpus.ledgers} != parts.keys() or parts.keys() != corpus.facts.keys():

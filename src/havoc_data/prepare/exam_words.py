@@ -38,7 +38,7 @@ _TABLE_SIZE = 0x20000
 """Characters that are told apart: beyond lie rare ideographs, which count as gaps."""
 _SLICE = 1 << 15
 """Characters that are worked on at a time: their arrays fit into a core's cache, and memory stays bounded."""
-_BASE, _INVERSE = 0x9E3779B97F4A7C15, pow(0x9E3779B97F4A7C15, -1, 1 << 64)
+_BASE = 0x9E3779B97F4A7C15
 _SALT = 0x5851F42D4C957F2D
 _PAIR, _FOUR, _FIVE, _EIGHT = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F
 """Odd multipliers: words two, four, one and four apart."""
@@ -223,7 +223,7 @@ def _mixed(values: Hashes) -> Hashes:
 def _powers() -> tuple[Hashes, Hashes]:
     """Of the base and of its inverse modulo 2^64, from the zeroth on; as many as a slice has characters."""
     out = []
-    for base in (_BASE, _INVERSE):
+    for base in (_BASE, pow(_BASE, -1, 1 << 64)):
         factors = np.full(_SLICE, base, np.uint64)
         factors[0] = 1
         out.append(np.multiply.accumulate(factors))

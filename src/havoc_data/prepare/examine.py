@@ -4,9 +4,11 @@
     parts/<key>/ledger.jsonl.zst      one JSON line for every document and every reject, with the bytes it accounts for
     parts/<key>/*.npy                 what the comparison with all other documents needs
     parts/<key>/facts.json            counts for the data card
+    parts/<key>/seal.json             checksums of these
 
 A pure function: the folder's name is a hash of the part, the settings and the version of this code, and a folder that is
-there is finished. What concerns several documents (duplicates, the held-out ones) is decided afterwards, by `compare`.
+there and as it was written is finished. What concerns several documents (duplicates, the held-out ones) is decided
+afterwards, by `compare`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -26,36 +28,22 @@ import zstandard
 
 from havoc_core.config import CleaningConfig
 from havoc_data.document import Document, Rejected, Span, document_text
-from havoc_data.prepare.duplicates import paragraph_hashes
-from havoc_data.prepare.exams import ExamIndex
+from havoc_data.prepare.comparable import ARRAYS, LookedAt, arrays_of, empty_array
+from havoc_data.prepare.exams import VERSION as EXAMS_VERSION
+from havoc_data.prepare.exams import ExamIndex, Hit
 from havoc_data.prepare.facts import Facts
 from havoc_data.prepare.languages import identify
 from havoc_data.prepare.ledger import does_not_close, unaccounted
-from havoc_data.prepare.minhash import NUM_HASHES, signatures
 from havoc_data.prepare.personal_data import find, mask
 from havoc_data.prepare.questions import read_questions
 from havoc_data.prepare.rules import judge
-from havoc_data.prepare.shingles import shingle_batch
-from havoc_data.prepare.templates import template_key
+from havoc_data.prepare.seal import is_sealed, seal
 from havoc_data.source import Part
 from havoc_data.store import written_whole
 
 VERSION = 1
-_BATCH_BYTES = 2 * 2**20
+_BATCH_CHARACTERS = 2**20
 _SURROGATE = re.compile("[\ud800-\udfff]")
-ARRAYS: dict[str, np.ndarray] = {
-    "digests": np.zeros((0, 16), dtype=np.uint8),
-    "stable_ids": np.zeros((0, 16), dtype=np.uint8),
-    "text_bytes": np.zeros(0, dtype=np.int64),
-    "templates": np.zeros(0, dtype=np.uint64),
-    "signatures": np.zeros((0, NUM_HASHES), dtype=np.uint32),
-    "shingles": np.zeros(0, dtype=np.uint32),
-    "num_shingles": np.zeros(0, dtype=np.int64),
-    "paragraphs": np.zeros(0, dtype=np.uint64),
-    "num_paragraphs": np.zeros(0, dtype=np.int64),
-}
-"""The arrays of a part, one row a document, or as many as num_shingles and num_paragraphs say. Shingles are the upper
-halves of the hashes, ascending: enough to tell how alike two documents are."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +68,7 @@ class Examination:
     def key(self) -> str:
         """Everything that the outcome depends on besides the text."""
         cleaning = self.cleaning.model_dump(exclude={"domain", "general", "dialog"})
-        values = [VERSION, cleaning, self.rules, self.compare, self.exams, self.exam_key, self.overlap]
+        values = [VERSION, EXAMS_VERSION, cleaning, self.rules, self.compare, self.exams, self.exam_key, self.overlap]
         return _digest(json.dumps(values, sort_keys=True)).hex()
 
 
@@ -104,7 +92,7 @@ class ExamineTask:
 
 
 def examine(task: ExamineTask) -> str:
-    """Look at the documents of a part; one that was looked at before is left as it is.
+    """Look at the documents of a part; one that was looked at before, and is not damaged, is left as it is.
 
     Returns:
         The name of its folder.
@@ -114,19 +102,10 @@ def examine(task: ExamineTask) -> str:
     """
     key = task.key
     folder = task.folder / key
-    if not (folder / "facts.json").is_file():
+    if not is_sealed(folder):
         with written_whole(folder) as beside:
             _Examiner(task).write(beside)
     return key
-
-
-@dataclass(frozen=True)
-class _Looked:
-    """A document and what was found in it."""
-
-    document: Document
-    raw: bytes
-    flags: tuple[str, ...]
 
 
 class _Examiner:
@@ -135,24 +114,24 @@ class _Examiner:
     def __init__(self, task: ExamineTask) -> None:
         self._task, self._settings = task, task.settings
         self._facts = Facts()
-        self._arrays = {name: [empty] for name, empty in ARRAYS.items()}
+        self._arrays = {name: [empty_array(name)] for name in ARRAYS}
         self._spans: dict[str, list[tuple[int, int]]] = {}
         self._sizes = task.part.sizes()
         self._index = _exam_index(self._settings.exam_file, self._settings.exam_key, self._settings.overlap)
+        self._items = self._index.items if self._index is not None else ()
 
     def write(self, folder: Path) -> None:
         """Write the files of the part's folder."""
         with _packed(folder / "documents.jsonl.zst") as documents, _packed(folder / "ledger.jsonl.zst") as ledger:
-            batch: list[_Looked] = []
+            batch: list[Document] = []
             size = 0
             for item in self._task.part.documents():
-                looked = self._look(item)
-                if isinstance(looked, Rejected):
-                    ledger.write(self._rejected(looked, item))
+                if isinstance(item, Rejected):
+                    ledger.write(self._rejected(item, item))
                     continue
-                batch.append(looked)
-                size += len(looked.raw)
-                if size >= _BATCH_BYTES:
+                batch.append(item)
+                size += len(document_text(item))
+                if size >= _BATCH_CHARACTERS:
                     self._write_batch(batch, documents, ledger)
                     batch, size = [], 0
             self._write_batch(batch, documents, ledger)
@@ -161,40 +140,43 @@ class _Examiner:
             raise does_not_close(f"{self._task.source}: {gap}")
         for name, arrays in self._arrays.items():
             np.save(folder / f"{name}.npy", np.concatenate(arrays))
+        self._facts.input_bytes += sum(end - start for start, end in self._sizes.values())
         facts = json.dumps(self._facts.values(), sort_keys=True, ensure_ascii=False)
-        (folder / "facts.json").write_text(facts, encoding="utf-8")
+        (folder / "facts.json").write_text(facts, encoding="utf-8", errors="replace")
+        seal(folder)
 
-    def _look(self, item: Document | Rejected) -> _Looked | Rejected:
+    def _look(self, document: Document, text: str, hits: Sequence[Hit]) -> LookedAt | Rejected:
         """A document with what was found in it, or the reject that it becomes."""
-        if isinstance(item, Rejected):
-            return item
-        document = self._mended(item)
-        text = document_text(document)
         raw = text.encode()
-        self._facts.see(document, self._task.form, len(raw), len(text))
+        self._facts.see(document, self._task.form, len(raw))
         flags, reject = [], None
         for rule, value, limit in self._findings(text, raw):
             self._facts.fire(rule, document.origin, (value, limit), text, len(raw))
             flags.append(rule)
             if self._settings.rules == "drop" and reject is None:
                 reject = Rejected(document.origin, f"{value:.4g}, and the limit is {limit:.4g}", rule=rule)
-        hit = self._exam_question(text, document.origin)
-        if hit is not None:
-            flags.append("exam")
-            reject = reject or (Rejected(document.origin, hit, rule="exam") if self._settings.exams == "drop" else None)
-        return reject or _Looked(document, raw, tuple(flags))
+        for hit, item in [(hit, self._items[hit.item]) for hit in hits]:
+            flags = flags if "exam" in flags else [*flags, "exam"]
+            found = [item.suite, item.name, hit.overlap, self._task.source, document.origin, self._settings.exams]
+            self._facts.contamination.append(found)
+            if self._settings.exams == "drop" and reject is None:
+                reject = Rejected(document.origin, f"{item.suite} {item.name}", rule="exam")
+        return reject or LookedAt(document, text, raw, tuple(flags))
 
     def _mended(self, document: Document) -> Document:
         """The document as valid Unicode, its personal data counted and, if that is asked for, masked."""
         texts = [content for _, content in document.messages] or [document.text]
+        any_found = False
         for number, text in enumerate(texts):
             # Half a surrogate pair, which JSON can spell, is no character and has no bytes: U+FFFD takes its place.
             text = text if text.isascii() else _SURROGATE.sub("\ufffd", text)
             if self._settings.cleaning.personal_data != "off":
                 found = find(text)
+                any_found = any_found or bool(found)
                 self._facts.personal_data.update(each.kind for each in found)
                 text = mask(text, found) if self._settings.cleaning.personal_data == "mask" else text
             texts[number] = text
+        self._facts.personal_documents += any_found
         if not document.messages:
             return document if texts[0] is document.text else replace(document, text=texts[0])
         roles = [role for role, _ in document.messages]
@@ -213,17 +195,6 @@ class _Examiner:
             if language not in {*languages, "und"}:
                 yield "language", probability, 0.0
 
-    def _exam_question(self, text: str, origin: str) -> str | None:
-        """Which examination question a text holds, in words; None if it holds none."""
-        if self._index is None:
-            return None
-        hits = self._index.find(text)
-        for hit in hits:
-            item = self._index.items[hit.item]
-            found = [item.suite, item.name, hit.overlap, self._task.source, origin, self._settings.exams]
-            self._facts.contamination.append(found)
-        return f"{self._index.items[hits[0].item].suite} {self._index.items[hits[0].item].name}" if hits else None
-
     def _rejected(self, reject: Rejected, item: Document | Rejected) -> bytes:
         """The line of the ledger of something that does not become a document."""
         spans, size = self._account(item)
@@ -240,66 +211,35 @@ class _Examiner:
         size = sum(span.end - span.start for span in spans)
         if not self._sizes:
             size = len(document_text(item).encode("utf-8", "replace")) if isinstance(item, Document) else item.bytes
+            self._facts.input_bytes += size
         return [[span.origin, span.start, span.end] for span in spans], size
 
-    def _write_batch(self, batch: list[_Looked], documents: BinaryIO, ledger: BinaryIO) -> None:
-        """Documents that were looked at: their lines, and what the comparison needs of them."""
-        if not batch:
-            return
-        texts = [each.raw.decode() for each in batch]
-        digests = [_content_digest(each.document, each.raw) for each in batch]
-        for each, digest in zip(batch, digests, strict=True):
+    def _write_batch(self, given: list[Document], documents: BinaryIO, ledger: BinaryIO) -> None:
+        """Look at some documents; write their lines, and keep what the comparison needs of them."""
+        mended = [self._mended(document) for document in given]
+        texts = [document_text(document) for document in mended]
+        hits = self._index.find_each(texts) if self._index is not None else [()] * len(texts)
+        batch: list[LookedAt] = []
+        for document, text, found in zip(mended, texts, hits, strict=True):
+            looked = self._look(document, text, found)
+            if isinstance(looked, Rejected):
+                ledger.write(self._rejected(looked, document))
+            else:
+                batch.append(looked)
+        for each in batch:
             document = each.document
             spans, size = self._account(document)
+            common = {"id": each.digest.hex(), "licence": document.licence}
             content = {"messages": document.messages} if document.messages else {"text": document.text}
-            place = {
-                "origin": document.origin,
-                "ordinal": document.ordinal,
-                "start": document.start,
-                "end": document.end,
-            }
-            line = {"id": digest.hex(), "licence": document.licence, **place, **content}
-            documents.write(_line(line | ({"includes": spans[1:]} if document.includes else {})))
-            line = {
-                "id": digest.hex(),
-                "licence": document.licence,
-                "bytes": size,
-                "text": len(each.raw),
-                "spans": spans,
-            }
-            ledger.write(_line(line | ({"flags": each.flags} if each.flags else {})))
-        stable = [_digest(f"{self._task.source}\n{d.origin}\n{d.ordinal}") for d in (each.document for each in batch)]
-        hashes, offsets = (
-            shingle_batch(texts)
-            if self._settings.compare
-            else (np.zeros(0, np.uint64), np.zeros(len(batch) + 1, np.int64))
-        )
-        # A dialog is learnt whole: nothing is cut out of what somebody said.
-        found = [
-            ARRAYS["paragraphs"] if each.document.messages else paragraph_hashes(text)
-            for each, text in zip(batch, texts, strict=True)
-        ]
-        rows = {
-            "digests": np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 16),
-            "stable_ids": np.frombuffer(b"".join(stable), dtype=np.uint8).reshape(-1, 16),
-            "text_bytes": np.array([len(each.raw) for each in batch], dtype=np.int64),
-            "templates": np.array([template_key(text) for text in texts], dtype=np.uint64),
-            "signatures": signatures(hashes, offsets),
-            "shingles": (hashes >> np.uint64(32)).astype(np.uint32),
-            "num_shingles": np.diff(offsets),
-            "paragraphs": np.concatenate([ARRAYS["paragraphs"], *found]),
-            "num_paragraphs": np.array([len(each) for each in found], dtype=np.int64),
-        }
-        for name, values in rows.items():
-            self._arrays[name].append(values)
-
-
-def _content_digest(document: Document, raw: bytes) -> bytes:
-    """Digest of what is learnt, wherever it came from."""
-    if not document.messages:
-        return hashlib.blake2b(raw, digest_size=16).digest()
-    content = json.dumps(document.messages, ensure_ascii=False).encode()
-    return hashlib.blake2b(content, digest_size=16, person=b"messages").digest()
+            place = {"origin": document.origin, "ordinal": document.ordinal}
+            place |= {"start": document.start, "end": document.end}
+            includes = {"includes": spans[1:]} if document.includes else {}
+            documents.write(_line(common | place | includes | content))
+            sizes = {"bytes": size, "text": len(each.raw), "characters": len(each.text)}
+            ledger.write(_line(common | sizes | {"spans": spans} | ({"flags": each.flags} if each.flags else {})))
+        if batch:
+            for name, values in arrays_of(batch, source=self._task.source, near=self._settings.compare).items():
+                self._arrays[name].append(values)
 
 
 @lru_cache(maxsize=2)
@@ -313,7 +253,8 @@ def _digest(text: str) -> bytes:
 
 
 def _line(values: dict[str, Any]) -> bytes:
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    # A name or a licence may hold half a surrogate pair; the text no longer does.
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
 
 
 @contextmanager

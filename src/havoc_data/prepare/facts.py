@@ -5,7 +5,6 @@ Plain dictionaries of numbers, so that the counts of parts, made in different pr
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,8 +17,6 @@ EXAMPLES = 3
 UNREADABLE = 50
 """Rejects of a source that are named in the card."""
 EXCERPT_CHARACTERS = 240
-BUCKETS_PER_DOUBLING = 2
-"""Resolution of the lengths: bucket b holds texts of 2^(b/2) to 2^((b+1)/2) characters."""
 
 
 class Facts:
@@ -27,16 +24,17 @@ class Facts:
 
     def __init__(self) -> None:
         self.formats: dict[str, Counter[str]] = defaultdict(Counter)
-        self.lengths: Counter[str] = Counter()
+        self.input_bytes = 0
         self.languages: Counter[str] = Counter()
         self.personal_data: Counter[str] = Counter()
+        self.personal_documents = 0
         self.seen: Counter[str] = Counter()
         self.rules: dict[str, dict[str, Any]] = {}
         self.rejects: list[list[str]] = []
         self.contamination: list[list[Any]] = []
         self._origins: dict[str, set[str]] = defaultdict(set)
 
-    def see(self, document: Document, form: str, text_bytes: int, characters: int) -> None:
+    def see(self, document: Document, form: str, text_bytes: int) -> None:
         """Count a document that a reader gave."""
         form = format_name(document.origin) or form
         counts = self.formats[form]
@@ -45,7 +43,6 @@ class Facts:
         counts["text_bytes"] += text_bytes
         counts.update(dict(document.counts))
         self._origins[form].update(span.origin for span in document.spans)
-        self.lengths[str(int(BUCKETS_PER_DOUBLING * math.log2(max(1, characters))))] += 1
         self.seen.update(documents=1, bytes=text_bytes)
 
     def fire(self, rule: str, origin: str, measured: tuple[float, float], text: str, text_bytes: int) -> None:
@@ -70,9 +67,10 @@ class Facts:
             self.formats[form]["files"] = len(origins)
         return {
             "formats": {form: dict(sorted(counts.items())) for form, counts in sorted(self.formats.items())},
-            "lengths": dict(sorted(self.lengths.items())),
+            "input_bytes": self.input_bytes,
             "languages": dict(sorted(self.languages.items())),
             "personal_data": dict(sorted(self.personal_data.items())),
+            "personal_documents": self.personal_documents,
             "seen": dict(sorted(self.seen.items())),
             "rules": dict(sorted(self.rules.items())),
             "rejects": self.rejects,
@@ -109,5 +107,6 @@ def format_name(origin: str) -> str | None:
 
 def excerpt_of(text: str) -> str:
     """The beginning of a text, on one line."""
-    short = " ".join(text[: 4 * EXCERPT_CHARACTERS].split())[:EXCERPT_CHARACTERS]
-    return short + "…" if len(text) > len(short) else short
+    begin, rest = text[: 4 * EXCERPT_CHARACTERS], text[4 * EXCERPT_CHARACTERS :]
+    flat = " ".join(begin.split())
+    return flat[:EXCERPT_CHARACTERS] + ("…" if len(flat) > EXCERPT_CHARACTERS or rest.strip() else "")

@@ -10,11 +10,8 @@ from pathlib import Path
 
 from havoc_core.config import TrainingConfig
 from havoc_core.errors import DataError
-from havoc_data.prepare.exams import ExamItem, read_exam
+from havoc_data.prepare.exams import ExamItem, problem_items, read_exam
 from havoc_problems.catalog import exam_problems, family_names, family_version
-
-EXAM_SUITE = "exam"
-"""Suite of the verified problems that `havoc evaluate` asks."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +47,7 @@ class ExamQuestions:
         Raises:
             DataError: a file cannot be read, or holds no questions.
         """
-        made = [
-            ExamItem(EXAM_SUITE, f"{problem.family} {problem.seed}", problem.statement, problem.answer.text)
-            for problem in (exam_problems(self.num_problems) if self.num_problems else ())
-        ]
+        made = problem_items(exam_problems(self.num_problems)) if self.num_problems else ()
         return (*made, *(item for path in self.files for item in read_exam(path)))
 
     def write(self, path: Path) -> None:

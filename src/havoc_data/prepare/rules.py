@@ -5,7 +5,7 @@ arXiv:2406.17557). Their rules on letters, braces, stop words and repetition thr
 numbers, operators, LaTeX, code and tables never speak against a text, and exercises that differ in their numbers alone are
 no repetition. A word is what stands between blanks, a line is counted without the blanks around it, an empty line is
 no line, and capitals are not told from small letters.
-Every rule takes time in proportion to the text, whatever the text is; the costly ones first ask whether they can fire at all.
+Every rule takes time in proportion to the text; the costly ones first ask whether they can fire at all.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,17 +32,17 @@ _LATIN = bytes(97 if b in _ASCII_LETTERS else 32 if b <= 32 else 0 for b in rang
 _NO_SIGN = bytes(b for b in range(256) if b < 33 or 48 <= b < 58 or 97 <= b < 123 or b >= 0x80)
 
 _LATIN_WORDS = 60
-"""Words of Latin letters in a text that must hold stop words."""
+"""Different words of Latin letters in a text that must hold stop words; exercises have few."""
 _BULLETS = frozenset(f"{mark} " for mark in "-*•‣▪●◦·–—►✓")
 _PIECES = re.compile(r"\n|[.!?][ \n]| [|•·»›] ")
 _ITEM_MARKS = "|•·»›>"
 _ITEM = re.compile(r"[^\W\d_]+(?:[ &'/-]{1,3}[^\W\d_]+){0,3}")
 _ITEM_CHARACTERS = 32
 _HASHTAG = re.compile(r"(?<=[^\n#\\&])#(?=[^\W\d])")
-_ELLIPSIS = re.compile(r"\.{3,}|…")
+_ELLIPSIS = re.compile(r"[^\W\d_] ?(?:\.{3,}|…)")
 _CUT_WORD = re.compile(r"[^\W\d_](?: ?\.{3}| ?…| ?\[(?:\.{3}|…)\])$")
 _NUMBER_OR_SIGN = re.compile(r"[\d=+^\\_{}$<>|&*#~/]")
-_NUMBERS = re.compile(r"[\d=+^\\_{}$<>|&*#~/.-]*[\d=+^\\_{}$<>|&*#~/]")
+_NUMBERS = re.compile(r"[\d=+^\\_{}$<>|&*#~/]+")
 _LETTER = re.compile(r"[^\W\d_]")
 _ADDRESS = re.compile(r"://[^\s<>\"'()\[\]{}]+")
 _MACHINE = re.compile(
@@ -140,18 +140,20 @@ class _View:
     def plain_words(self) -> list[str]:
         """The words without those of lines that bring new numbers, such as the next exercise of a list or row of a table.
 
-        A line is passed over if its numbers and signs together have not been seen before; in its place stands a word
-        that no text holds and that comes once. Lines of more than `_STRETCH` words are cut, so that one number does
-        not excuse a whole text without line ends.
+        A line is passed over if it holds no letter, or if its numbers and signs in their order have not been seen
+        before; in its place stands a word that no text holds and that comes once. Lines of more than `_STRETCH` words
+        are cut and the order in them is not looked at, so that one number does not excuse a text without line ends.
         """
         words: list[str] = []
-        seen: set[tuple[str, ...]] = set()
+        seen: set[Hashable] = set()
         for line in self.lines:
-            for part in [line] if line.count(" ") < _STRETCH else _parts_of(line):
-                numbers = tuple(_NUMBERS.findall(part))
-                if numbers and numbers not in seen:
+            long = line.count(" ") >= _STRETCH
+            for part in _parts_of(line) if long else [line]:
+                found = _NUMBERS.findall(part)
+                numbers = frozenset(found) if long else tuple(found)
+                if (numbers and numbers not in seen) or not _LETTER.search(part):
                     seen.add(numbers)
-                    words.append(f"\n{len(seen)}")
+                    words.append(f"\n{len(words)}")
                 else:
                     words += part.split()
         return words
@@ -195,16 +197,15 @@ def _few_stop_words(view: _View, limit: float) -> float | None:
         found += word in view.counts
         if found >= limit:
             return None
-    words = (b" " + view.data.translate(_LATIN, _CONTINUATION)).count(b" aa")
-    return found if words >= _LATIN_WORDS else None
+    different = " ".join(("", *view.counts)).encode("utf-8", "surrogatepass")
+    return found if different.translate(_LATIN).count(b" aa") >= _LATIN_WORDS else None
 
 
 def _hash_marks(view: _View, limit: float) -> float | None:
     lower, words = view.lower, len(view.words)
     if lower.count("#") + lower.count("...") + lower.count("…") <= limit * words:
         return None
-    prompts = sum(1 for line in view.lines if line.startswith("..."))  # of the Python console
-    return (len(_HASHTAG.findall(lower)) + max(0, len(_ELLIPSIS.findall(lower)) - prompts)) / words
+    return (len(_HASHTAG.findall(lower)) + len(_ELLIPSIS.findall(lower))) / words
 
 
 def _bullet_lines(view: _View, limit: float) -> float | None:
@@ -333,7 +334,7 @@ def _machine_lines(view: _View, limit: float) -> float | None:
     lines = view.lines
     if len(lines) < 5:
         return None
-    half = len(lines) // 2
+    half = len(lines) // 2  # where none of the first half is one, the others need not be looked at
     found = sum(1 for line in lines[:half] if _MACHINE.match(line))
     if found + len(lines) - half <= limit * len(lines):
         return None
@@ -368,12 +369,10 @@ class _Rule:
 _RULES: Mapping[str, _Rule] = {
     "too_short": _Rule(_too_short, "It is too short to teach anything.", at_least=True),
     "long_words": _Rule(_long_words, "Its words are longer than in any language, as where blanks were lost."),
-    "few_letters": _Rule(
-        _few_letters, "Many of its words are jumbles of signs, no formula and no rule of a table.", at_least=True
-    ),
+    "few_letters": _Rule(_few_letters, "Many of its words are jumbles of signs, and no formulas.", at_least=True),
     "few_stop_words": _Rule(
         _few_stop_words,
-        'It is long and has none of the words that every text has, such as "the" or "und".',
+        'It has none of the words that every longer text has, such as "the" or "und".',
         at_least=True,
     ),
     "hash_marks": _Rule(_hash_marks, "It is full of hashtags or of dots in place of text."),
@@ -385,18 +384,14 @@ _RULES: Mapping[str, _Rule] = {
     "repeated_lines": _Rule(_repeated_lines, "The same lines come again and again."),
     "repeated_paragraphs": _Rule(_repeated_paragraphs, "The same paragraphs come again and again."),
     "repeated_phrases": _Rule(
-        _repeated_phrases, "The same ten words in a row come again and again, and no new numbers with them."
+        _repeated_phrases, "The same ten words come again and again, and no new numbers with them."
     ),
     "frequent_phrase": _Rule(
-        _frequent_phrase,
-        "One phrase of three words makes up much of it, as where words are put there for search engines.",
+        _frequent_phrase, "One phrase of three words, put there for search engines, makes up much of it."
     ),
-    "menu_lines": _Rule(
-        _menu_lines, "Nearly every line is a name of a few words, as in the menu of a web page or a list of words."
-    ),
+    "menu_lines": _Rule(_menu_lines, "Nearly every line is a name of a few words, as in the menu of a web page."),
     "boilerplate": _Rule(
-        _boilerplate,
-        "Much of it is what surrounds text on web pages: cookies, logins, rights; or it is filler such as lorem ipsum.",
+        _boilerplate, "Much of it speaks of cookies, logins or rights, or it is filler such as lorem ipsum."
     ),
     "links": _Rule(_links, "Much of it is addresses of web pages."),
     "machine_lines": _Rule(_machine_lines, "Many lines were written by machines: logs, stack traces, hex dumps."),

@@ -4,6 +4,7 @@
     settled/<key>/repeated.npy        bool [paragraphs]: those that are left out when the document is read
     settled/<key>/ledger.jsonl.zst    one JSON line for every document and every reject, with its fate
     settled/<key>/sums.json           documents and bytes by fate, licences
+    settled/<key>/seal.json           checksums of these
 
 The text is not written again: a corpus is its parts, read with these decisions beside them.
 """
@@ -14,7 +15,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,19 @@ from havoc_data.document import Document, Span
 from havoc_data.prepare.compare import Verdict
 from havoc_data.prepare.duplicates import paragraphs
 from havoc_data.prepare.ledger import FATES, HELD_OUT, KEPT, sum_lines
+from havoc_data.prepare.seal import check_sealed, is_sealed, seal
 from havoc_data.store import written_whole
+from havoc_report.data_record import length_column
 
 VERSION = 1
+NOTHING_SETTLED: Mapping[str, Any] = {
+    "sums": {"documents": {}, "input_bytes": {}, "text_bytes": {}},
+    "licences": {},
+    "lengths": {},
+    "repeated_paragraphs": 0,
+    "repeated_paragraph_bytes": 0,
+}
+"""What sums.json would say of no part at all."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +66,13 @@ class SettleTask:
 
 
 def settle(task: SettleTask) -> str:
-    """Write the final ledger of a part; one that was settled before is left as it is.
+    """Write the final ledger of a part; one that was settled before, and is not damaged, is left as it is.
 
     Returns:
         The name of its folder.
     """
     key = task.key
-    if not (task.folder / key / "sums.json").is_file():
+    if not is_sealed(task.folder / key):
         with written_whole(task.folder / key) as beside:
             _write(task, beside)
     return key
@@ -72,6 +83,7 @@ def _write(task: SettleTask, folder: Path) -> None:
     np.save(folder / "fates.npy", verdict.fates)
     np.save(folder / "repeated.npy", verdict.repeated if task.cut else np.zeros_like(verdict.repeated))
     licences: Counter[str] = Counter()
+    lengths: Counter[str] = Counter()
     finished: list[dict[str, Any]] = []
     with (
         (folder / "ledger.jsonl.zst").open("wb") as file,
@@ -85,11 +97,20 @@ def _write(task: SettleTask, folder: Path) -> None:
                 if verdict.survivors[number].any():
                     line["like"] = verdict.survivors[number].tobytes().hex()
                 licences[line["licence"] or "unknown"] += fate == KEPT
+                lengths[str(length_column(line["characters"]))] += fate <= HELD_OUT
                 number += 1
             out.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
             finished.append({name: line[name] for name in ("fate", "bytes", "text")})
-    values = {"sums": vars(sum_lines(finished)), "licences": dict(sorted((+licences).items()))}
-    (folder / "sums.json").write_text(json.dumps(values, sort_keys=True), encoding="utf-8")
+    sizes = np.load(task.part / "paragraph_bytes.npy")
+    values = {
+        "sums": vars(sum_lines(finished)),
+        "licences": dict(sorted((+licences).items())),
+        "lengths": dict(sorted((+lengths).items())),
+        "repeated_paragraphs": int(verdict.repeated.sum()),
+        "repeated_paragraph_bytes": int(sizes[verdict.repeated].sum()),
+    }
+    (folder / "sums.json").write_text(json.dumps(values, sort_keys=True), encoding="utf-8", errors="replace")
+    seal(folder)
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -128,6 +149,9 @@ class CorpusShard:
             DataError: a file is damaged.
         """
         wanted = {None: {KEPT, HELD_OUT}, True: {HELD_OUT}, False: {KEPT}}[held_out]
+        remedy = f"Delete {self.part.parents[1]}: the text is then collected again."
+        check_sealed(self.part, "documents.jsonl.zst", "num_paragraphs.npy", remedy=remedy)
+        check_sealed(self.settled, "fates.npy", "repeated.npy", remedy=remedy)
         path = self.part / "documents.jsonl.zst"
         try:
             fates = np.load(self.settled / "fates.npy")
@@ -138,9 +162,17 @@ class CorpusShard:
                     start = int(ends[number - 1]) if number else 0
                     yield line["id"], _document_of(line, repeated[start : int(ends[number])])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                str(path), f"is damaged ({error}).", f"Delete {self.part.parents[1]}: the text is then collected again."
-            ) from None
+            raise DataError(str(path), f"is damaged ({error}).", remedy) from None
+
+    def ledger_lines(self) -> Iterator[dict[str, Any]]:
+        """Every line of the part's ledger.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        remedy = f"Delete {self.part.parents[1]}: the text is then collected again."
+        check_sealed(self.settled, "ledger.jsonl.zst", remedy=remedy)
+        return read_lines(self.settled / "ledger.jsonl.zst")
 
 
 def _document_of(line: dict[str, Any], repeated: np.ndarray) -> Document:

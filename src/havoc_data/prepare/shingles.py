@@ -40,7 +40,7 @@ _BLOCK = 65536
 _TOP = 0x20000
 """Code points from here on, Han above all, are words of their own; the tables end here."""
 _BLANK, _LETTER, _DIGIT, _SYMBOL = 0, 1, 2, 3
-_POINT, _APOSTROPHE, _MINUS = ord("."), ord("'"), ord("-")
+_POINT, _APOSTROPHE, _MINUS = 0x2E, 0x27, 0x2D
 
 # Written down, not asked of unicodedata: its answers change with the version of Python. Later rows win.
 _KINDS = (

@@ -4,6 +4,7 @@
     .store.parts/<key>/validation/…   its held-out documents
     .store.parts/<key>/validation.jsonl.zst   their texts
     .store.parts/<key>/facts.json     counts
+    .store.parts/<key>/seal.json      checksums of these
 
 Each part is a pure function of the part, its decisions and the tokenizer. The store is then put together from the parts in
 their order, file by file: the same store, whoever worked on which part.
@@ -30,9 +31,11 @@ from havoc_core.tokenizer import Tokenizer
 from havoc_data.document import Document, document_text
 from havoc_data.prepare.corpus import Corpus
 from havoc_data.prepare.ledger import FATES
+from havoc_data.prepare.seal import is_sealed, seal
 from havoc_data.prepare.settle import CorpusShard
-from havoc_data.runner import RUNNERS, Runner
-from havoc_data.store import VERSION, ShardWriter, SourceRecord, TokenStore, write_manifest, written_whole
+from havoc_data.runner import RUNNERS, Runner, run_each
+from havoc_data.shard_writer import ShardWriter
+from havoc_data.store import VERSION, SourceRecord, TokenStore, write_manifest, written_whole
 
 _BATCH_BYTES = 2**20
 _COPY_BYTES = 2**20
@@ -88,7 +91,7 @@ def build_store(corpus: Corpus, tokenizer_folder: Path, *, folder: Path, data: D
         for source in corpus.groups
         for shard in corpus.shards(source)
     ]
-    done = list(runner.map(tokenize, tasks))
+    done = run_each(runner, tokenize, tasks)
     dtype = _dtype(tokenizer)
     with written_whole(folder) as beside:
         store = _Assembly(beside, corpus, dtype)
@@ -118,13 +121,13 @@ def is_current(folder: Path, key: str) -> bool:
 
 
 def tokenize(task: TokenizeTask) -> str:
-    """Tokenize a part; one that was tokenized before is left as it is.
+    """Tokenize a part; one that was tokenized before, and is not damaged, is left as it is.
 
     Returns:
         The name of its folder.
     """
     key = task.key
-    if not (task.folder / key / "facts.json").is_file():
+    if not is_sealed(task.folder / key):
         with written_whole(task.folder / key) as beside:
             _write(task, beside)
     return key
@@ -147,8 +150,10 @@ def _write(task: TokenizeTask, folder: Path) -> None:
                     texts.append(_text_line(task.source, identity, document))
         writer.seal()
         facts[split] = {"counts": dict(counts), "licences": dict(licences), "shards": writer.shards}
-    (folder / "validation.jsonl.zst").write_bytes(zstandard.ZstdCompressor(level=3).compress(b"".join(texts)))
+    packed = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(b"".join(texts))
+    (folder / "validation.jsonl.zst").write_bytes(packed)
     (folder / "facts.json").write_text(json.dumps(facts, sort_keys=True), encoding="utf-8")
+    seal(folder)
 
 
 def _provenance(source: str, identity: str, document: Document) -> dict[str, Any]:

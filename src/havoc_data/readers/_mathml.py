@@ -43,7 +43,7 @@ _SILENT = frozenset({"annotation", "annotation-xml", "mphantom", "mspace", "none
 def local_name(element: Any) -> str:
     """Name of an element without namespace or prefix, in lower case; "" for what is no element, such as a comment."""
     tag = element.tag
-    return re.split("[}:]", tag)[-1].lower() if isinstance(tag, str) else ""
+    return tag.rpartition("}")[2].rpartition(":")[2].lower() if isinstance(tag, str) else ""
 
 
 def latex_of(math: Any) -> str:
@@ -115,12 +115,21 @@ def _script(mark: str, text: str) -> str:
     return f"{mark}{{{text}}}" if text else ""
 
 
-def _scripts(*marks: str) -> Callable[[Any, int], str]:
-    def write(element: Any, depth: int) -> str:
-        base, *scripts = _parts(element, depth, len(marks) + 1)
-        return _base(base) + "".join(map(_script, marks, scripts))
+def _scripts(element: Any, depth: int, marks: str) -> str:
+    base, *scripts = _parts(element, depth, len(marks) + 1)
+    return _base(base) + "".join(map(_script, marks, scripts))
 
-    return write
+
+def _superscript(element: Any, depth: int) -> str:
+    return _scripts(element, depth, "^")
+
+
+def _subscript(element: Any, depth: int) -> str:
+    return _scripts(element, depth, "_")
+
+
+def _both_scripts(element: Any, depth: int) -> str:
+    return _scripts(element, depth, "_^")
 
 
 def _fraction(element: Any, depth: int) -> str:
@@ -202,9 +211,9 @@ def _first(element: Any, depth: int) -> str:
 
 _WRITERS: dict[str, Callable[[Any, int], str]] = {
     "mfrac": _fraction,
-    "msup": _scripts("^"),
-    "msub": _scripts("_"),
-    "msubsup": _scripts("_", "^"),
+    "msup": _superscript,
+    "msub": _subscript,
+    "msubsup": _both_scripts,
     "msqrt": _square_root,
     "mroot": _root,
     "mover": _above,

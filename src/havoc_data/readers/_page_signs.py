@@ -27,7 +27,8 @@ _MATHS_FONT = re.compile(
 )
 _NO_MATHS = frozenset("•·∗*-–—©®™.,")
 """Taken from these fonts for lists and marks; the dots of a table of contents too."""
-_LIST_MARK = re.compile(r"\(?\d{2,}[.)]?|\(?\w[.)]|[ivxlc]+[.)]?|[•·–—*]|\d+%", re.IGNORECASE)
+_LIST_MARK = re.compile(r"\(?\d{2,}[.)]?|\(?\w[.)]|[ivxlcIVXLC]{2,}[.)]?|[•·–—*]|\d+%|[A-Z]")
+"""Capital letters stand alone in the index of a book."""
 
 
 @dataclass(frozen=True)

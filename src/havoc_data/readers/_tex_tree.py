@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from havoc_data.inputs import Input
 from havoc_data.readers._tex_source import Include
 
-_PACKED = (".gz", ".zst")
+_PACKED = (".gz", ".zst", ".bz2", ".xz")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Folder:
     def holds(self, name: str) -> str | None:
         """Origin of the file `name` seen from here; None if that lies outside."""
         inner = posixpath.normpath(posixpath.join(self.path, name))
-        if inner.startswith(("/", "../")) or inner in ("..", "."):
+        if inner.startswith(("/", "../")) or inner in ("..", ".") or "!/" in inner:
             return None
         return self.archive + inner
 
@@ -49,7 +49,7 @@ def folder_of(item: Input) -> Folder:
 
 
 class Index:
-    """Files by their names, before .gz or .zst.
+    """Files by their names, before .gz and the like.
 
     Args:
         items: of two with the same name, the first counts.

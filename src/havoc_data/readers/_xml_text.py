@@ -38,7 +38,7 @@ class _Frame:
 
     def raw(self) -> str:
         """All its text as it stands."""
-        return "".join(part.text for part in in_line(self.pieces) if part.kind != "aside")
+        return "".join(part.text for part in in_line(self.pieces))
 
     def has_words(self) -> bool:
         """Whether text stands in it directly."""
@@ -102,7 +102,12 @@ class XmlText:
                 self._stack[-1].pieces += self._formula(latex_of(math), block or self._in_display())
         else:
             frame = self._stack.pop()
-            self._stack[-1].pieces += _WRITERS.get(frame.tag, XmlText._unknown)(self, frame)
+            write = _WRITERS.get(frame.tag, XmlText._unknown)
+            asides = []
+            if write not in _PARAGRAPH_WRITERS:  # entries of the index wait for the end of the paragraph
+                asides = [piece for piece in frame.pieces if piece.kind == "aside"]
+                frame.pieces = without(frame.pieces, "aside")
+            self._stack[-1].pieces += [*write(self, frame), *asides]
 
     def _formula(self, latex: str, display: bool) -> list[Piece]:
         self.formulas += 1
@@ -146,11 +151,11 @@ class XmlText:
         said = [piece for piece in frame.pieces if piece.kind != "words" or piece.text.strip()]
         if len(said) == 1 and said[0].kind == "either" and not frame.title:
             return said  # what is wrapped in many elements is not put together anew for each
-        blocks = blocks_of(frame.pieces)
         if frame.title or any(piece.kind in ("block", "item") for piece in frame.pieces):
-            return self._titled(frame, blocks)
-        rest = [piece for piece in frame.pieces if piece.kind in ("aside", "cell", "mrow", "alt", "tex")]
-        return [Piece("either", "\n\n".join(blocks_of(without(frame.pieces, "aside"))), in_line(frame.pieces)), *rest]
+            return self._container(frame)
+        rest = [piece for piece in frame.pieces if piece.kind in _FOR_OTHERS]
+        own = without(frame.pieces, *_FOR_OTHERS)
+        return [Piece("either", "\n\n".join(blocks_of(own)), in_line(own)), *rest]
 
     def _container(self, frame: _Frame) -> list[Piece]:
         return self._titled(frame, blocks_of(frame.pieces))
@@ -173,10 +178,11 @@ class XmlText:
 
     def _title(self, frame: _Frame) -> list[Piece]:
         holder = next(each for each in reversed(self._stack) if each.tag not in names.INFO | names.INDEX)
-        if holder.title is not None or holder.has_words() or self._within(names.SOURCES):
+        is_held = holder.tag != "" and _WRITERS.get(holder.tag, XmlText._unknown) in _HOLDERS
+        if not is_held or holder.title is not None or holder.has_words() or self._within(names.SOURCES):
             return self._unknown(frame)
-        holder.title = BLANKS.sub(" ", " ".join(blocks_of(without(frame.pieces, "aside"), among_words=True)))
-        return [piece for piece in frame.pieces if piece.kind == "aside"]
+        holder.title = BLANKS.sub(" ", " ".join(blocks_of(frame.pieces, among_words=True)))
+        return []
 
     def _item(self, frame: _Frame) -> list[Piece]:
         blocks = [*([frame.title] if frame.title else []), *blocks_of(frame.pieces)]
@@ -326,3 +332,12 @@ def _table() -> dict[str, Callable[[XmlText, _Frame], list[Piece]]]:
 
 
 _WRITERS = _table()
+_FOR_OTHERS = ("aside", "cell", "mrow", "alt", "tex")
+"""Kinds of pieces that an unknown element hands on to the one around it."""
+_PARAGRAPH_WRITERS = frozenset({XmlText._unknown, XmlText._container, XmlText._paragraph, XmlText._item, XmlText._line})
+"""What puts the index entries that it holds after its paragraphs."""
+_HOLDERS = frozenset({
+    XmlText._unknown, XmlText._container, XmlText._inline, XmlText._paragraph, XmlText._item, XmlText._code_block,
+    XmlText._equation,
+})  # fmt: skip
+"""What writes the title of an element over its text."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -98,10 +97,14 @@ class JsonlReader:
                         continue
                     # A row is held back until the next begins, because blank lines at the end belong to the last one.
                     yield from row
-                    where = f"line {number}" if item.start == 0 else f"line at byte {start:,}"
-                    made = self._row(where, line, older)
-                    row, since = _placed(made, item.origin, since, position, ordinal), position
-                    ordinal += sum(isinstance(each, Document) for each in row)
+                    made = self._row(line, older)
+                    if isinstance(made, str):
+                        where = f"line {number}" if item.start == 0 else f"line at byte {start:,}"
+                        row = [Rejected(item.origin, f"{where}: {made}", position - since, since)]
+                    else:
+                        row = [*made.documents(item.origin, since, position, ordinal)]
+                        ordinal += len(row)
+                    since = position
         except InputError as error:
             # As it stands, without the blank lines after it: they go with what could not be unpacked.
             problem = InputError(f"{error.reason}, after line {number}; the rows before that are kept")
@@ -115,36 +118,35 @@ class JsonlReader:
         if position == item.start:
             yield Rejected(item.origin, "it is empty", start=item.start, rule="empty")
 
-    def _row(self, where: str, line: _Line, older: FileEncoding) -> list[Document | Rejected]:
-        """The documents of one row, without their places."""
+    def _row(self, line: _Line, older: FileEncoding) -> _Row | str:
+        """What one row holds, or why it holds nothing."""
         if line.text is None:
-            return [Rejected("", f"{where}: a line of more than {LINE_BYTES // 2**20} MiB")]
+            return f"a line of more than {LINE_BYTES // 2**20} MiB"
         try:
             text, counts = _decoded(line.text, older)
-            row = json.loads(text)
-            made = self._content(row)
+            values = json.loads(text)
         except UnicodeDecodeError as error:
-            made = f"byte {error.start + 1} of the line is not UTF-8{older.hint}"
+            return f"byte {error.start + 1} of the line is not UTF-8{older.hint}"
         except json.JSONDecodeError as error:
-            made = f"no valid JSON ({error.msg.removesuffix(' at')} at character {error.colno})"
+            return f"no valid JSON ({error.msg.removesuffix(' at')} at character {error.colno})"
         except (ValueError, RecursionError) as error:  # a number of 5,000 digits; a list 1,000 deep
-            made = f"JSON that cannot be read ({error})"
+            return f"JSON that cannot be read ({error})"
+        made = self._content(values)
         if isinstance(made, str):
-            return [Rejected("", f"{where}: {made}")]
-        licence = row.get("licence", row.get("license"))
-        made = replace(made, licence=licence if isinstance(licence, str) and licence.strip() else None)
+            return made
         if self.mend_encoding:
-            made, counts["mended_characters"] = _mended(made)
-        found = tuple((name, count) for name, count in sorted(counts.items()) if count)
-        if made.messages:
-            return [replace(made, counts=found)]
-        return [
-            replace(made, text=made.text[start:end], counts=() if start else found)
-            for start, end in cut_into_sections(made.text)
-        ]
+            mended = 0
+            for number, (role, content) in enumerate(made):
+                content, count = mend(content)
+                mended += count
+                made[number] = role, content
+            if mended:
+                counts = (*counts, ("mended_characters", mended))
+        licence = values.get("licence", values.get("license"))
+        return _Row(made, counts, licence if isinstance(licence, str) and licence.strip() else None)
 
-    def _content(self, row: Any) -> Document | str:
-        """The row as a document, or why it is none."""
+    def _content(self, row: Any) -> list[tuple[str, str]] | str:
+        """The messages of a row; of a plain text one with an empty role. Or why there is nothing."""
         if not isinstance(row, dict):
             return f"the line is {_json_name(row)}, not an object"
         if "messages" in row:
@@ -155,7 +157,29 @@ class JsonlReader:
         text = row[self.text_field]
         if not isinstance(text, str):
             return f"'{self.text_field}' is {_json_name(text)}, not a text"
-        return Document("", _clean(text)) if text.strip() else f"'{self.text_field}' is empty"
+        return [("", _clean(text))] if text.strip() else f"'{self.text_field}' is empty"
+
+
+@dataclass(frozen=True)
+class _Row:
+    messages: list[tuple[str, str]]
+    """(role, content); of a plain text one with an empty role."""
+    counts: tuple[tuple[str, int], ...]
+    licence: str | None
+
+    def documents(self, origin: str, start: int, end: int, ordinal: int) -> list[Document]:
+        """The row as documents that share out its bytes by the lengths of their texts."""
+        role, text = self.messages[0]
+        if role:
+            messages = tuple(self.messages)
+            return [Document(origin, "", messages, ordinal, start, end, self.licence, counts=self.counts)]
+        texts = [text[first:last] for first, last in cut_into_sections(text)]
+        return [
+            Document(origin, section, (), ordinal + number, *place, self.licence, counts=() if number else self.counts)
+            for number, (section, place) in enumerate(
+                zip(texts, share_out(start, end, [len(each) for each in texts]), strict=True)
+            )
+        ]
 
 
 @dataclass(frozen=True)
@@ -197,33 +221,20 @@ def _joined(pieces: list[bytes], length: int, first: bool) -> _Line:
     return _Line(text.removeprefix(b"\xef\xbb\xbf") if first else text, length)
 
 
-def _decoded(raw: bytes, older: FileEncoding) -> tuple[str, Counter[str]]:
-    """The line as text.
+def _decoded(raw: bytes, older: FileEncoding) -> tuple[str, tuple[tuple[str, int], ...]]:
+    """The line as text, and how it was decoded, for the counts.
 
     Raises:
         UnicodeDecodeError: it is neither UTF-8 nor wholly in the encoding of the file's other lines.
     """
     try:
-        return raw.decode(), Counter()
+        return raw.decode(), ()
     except UnicodeDecodeError:
         encoding = older.of(raw)
         text, invalid, converted = decode(raw, encoding)
         if invalid or not converted:
             raise
-    return text, Counter({f"decoded_from_{encoding}": 1})
-
-
-def _placed(
-    items: Sequence[Document | Rejected], origin: str, start: int, end: int, ordinal: int
-) -> list[Document | Rejected]:
-    """The items of one row with their origin, and with its bytes shared out among them by the lengths of their texts."""
-    shares = share_out(start, end, [len(item.text) for item in items if isinstance(item, Document)])
-    return [
-        replace(item, origin=origin, start=start, bytes=end - start)
-        if isinstance(item, Rejected)
-        else replace(item, origin=origin, start=shares[number][0], end=shares[number][1], ordinal=ordinal + number)
-        for number, item in enumerate(items)
-    ]
+    return text, ((f"decoded_from_{encoding}", 1),)
 
 
 def _stretched(row: list[Document | Rejected], end: int) -> list[Document | Rejected]:
@@ -235,8 +246,8 @@ def _stretched(row: list[Document | Rejected], end: int) -> list[Document | Reje
     return [*row[:-1], stretched]
 
 
-def _dialog(messages: Any) -> Document | str:
-    """The messages as a document, or why they are none."""
+def _dialog(messages: Any) -> list[tuple[str, str]] | str:
+    """The messages of a dialog, or why they are none."""
     if not isinstance(messages, list) or not messages:
         return (
             f"'messages' is {_json_name(messages)}, not a list of messages" if messages != [] else "'messages' is empty"
@@ -252,17 +263,7 @@ def _dialog(messages: Any) -> Document | str:
         pairs.append((role, _clean(content)))
     if not any(content.strip() for _, content in pairs):
         return "every message is empty"
-    return Document("", messages=tuple(pairs))
-
-
-def _mended(document: Document) -> tuple[Document, int]:
-    text, replaced = mend(document.text)
-    messages = []
-    for role, content in document.messages:
-        mended, count = mend(content)
-        messages.append((role, mended))
-        replaced += count
-    return replace(document, text=text, messages=tuple(messages)), replaced
+    return pairs
 
 
 def _clean(text: str) -> str:

@@ -271,7 +271,9 @@ def _edges(text: str) -> list[tuple[str, str, int]]:
     lines = text.split("\n")
     filled = [index for index, line in enumerate(lines) if line.strip()]
     sides = [("top", index) for index in filled[:2]] + [("bottom", index) for index in filled[-2:]]
-    return [(side, _NUMBER.sub("#", " ".join(lines[index].split())), index) for side, index in sides]
+    masked = [(side, _NUMBER.sub("#", " ".join(lines[index].split())), index) for side, index in sides]
+    # Several numbers and no word are a row of a table, which looks the same on every page.
+    return [edge for edge in masked if edge[1].count("#") < 2 or re.search(r"[^\W\d_]", edge[1])]
 
 
 def join_words(text: str) -> str:

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from havoc_core.errors import DataError
 from havoc_data.archives import archive_steps, list_archive, peeled
 from havoc_data.document import Document, Rejected
 from havoc_data.inputs import Input
@@ -74,7 +75,7 @@ class FileSource:
         if not given:
             raise self.nothing_came_out(rejected, first)
 
-    def nothing_came_out(self, rejected: int, first: Rejected | None) -> Exception:
+    def nothing_came_out(self, rejected: int, first: Rejected | None) -> DataError:
         """The error for a source whose parts gave no document, for whoever read them."""
         return nothing_came_out(self.path, rejected, first)
 
@@ -117,7 +118,7 @@ def find_source(
         Batch(
             name,
             options.get(name, {}),
-            tuple(sorted(sorter.items[name], key=lambda item: (item.origin.encode(), item))),
+            tuple(sorted(sorter.items[name], key=lambda item: item.origin.encode())),
         )
         for name in FORMATS
         if name in sorter.items

@@ -61,7 +61,7 @@ class FilePart:
         licences = dict(self.licences)
         with unpacked_tars(self._inputs()) as places:
             for unit in self.units:
-                for item in _read(reader, tuple(places[each] for each in unit)):
+                for item in read_unit(reader, tuple(places[each] for each in unit)):
                     if isinstance(item, Document) and item.licence is None and item.origin in licences:
                         item = replace(item, licence=licences[item.origin])
                     yield item
@@ -217,8 +217,14 @@ def _groups(units: Sequence[tuple[Input, ...]], part_bytes: int) -> Iterator[tup
         yield tuple(group)
 
 
-def _read(reader: Reader, unit: tuple[Input, ...]) -> Iterator[Document | Rejected]:
-    """What the reader gives, and the bytes that it did not come to."""
+def read_unit(reader: Reader, unit: tuple[Input, ...]) -> Iterator[Document | Rejected]:
+    """What the reader gives, and the bytes that it did not come to because it failed.
+
+    What a reader passes over without an error is not invented here: the ledger notices it.
+
+    Raises:
+        DataError: a file has changed since it was listed.
+    """
     account = _Account(unit)
     try:
         for item in reader.read(unit):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from havoc_core.config import Positive, Section
 from havoc_data.document import Document, Rejected
+from havoc_data.source import WholeSource
 from havoc_data.sources._files import refuse_path
 
 _ALPHABET = "abcdefghijkl"
@@ -41,6 +42,14 @@ class Dummy:
 
     options: Options
     """How many, how long, which."""
+
+    def parts(self) -> tuple[WholeSource, ...]:
+        """All in one."""
+        return (WholeSource("dummy", None, self.options.model_dump(), self.fingerprint()),)
+
+    def rejected(self) -> tuple[Rejected, ...]:
+        """Nothing."""
+        return ()
 
     def documents(self) -> Iterator[Document | Rejected]:
         """One document after another, of words of two to seven letters."""

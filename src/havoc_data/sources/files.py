@@ -7,6 +7,7 @@ Formats are told by the ends of names (`havoc_data.reader.FORMATS`), behind .gz,
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from typing import Any
 
 from havoc_core.config import Section
@@ -23,7 +24,7 @@ class Options(Section):
     """Patterns of files to leave out, relative to the folder, such as "**/draft_*"."""
     formats: tuple[str, ...] = ()
     """Formats to read, such as text, tex or pdf; none named: all."""
-    reader_options: dict[str, dict[str, Any]] = {}
+    reader_options: Mapping[str, Mapping[str, Any]] = {}
     """What a reader alone understands, such as {"table": {"column": "body"}}."""
 
 

@@ -14,13 +14,14 @@ import platform
 import sys
 import sysconfig
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from havoc_core.config import Section
 from havoc_core.errors import ConfigError, DataError
 from havoc_data.document import Document, Rejected
+from havoc_data.source import WholeSource
 from havoc_data.sources._docstrings import LEAST_BYTES, read_module
 from havoc_data.sources._files import refuse_path
 
@@ -89,7 +90,7 @@ def build(path: str | None, options: Options) -> PackageDocs:
             f"none of its packages is installed as Python source: {names}.",
             f"pip install {installable or 'python'}",
         )
-    return PackageDocs(packages)
+    return PackageDocs(packages, options)
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,16 @@ class PackageDocs:
 
     packages: tuple[Package, ...]
     """Where they are."""
+    options: Options = field(default_factory=Options)
+    """How they were asked for."""
+
+    def parts(self) -> tuple[WholeSource, ...]:
+        """All in one."""
+        return (WholeSource("package_docs", None, self.options.model_dump(), self.fingerprint()),)
+
+    def rejected(self) -> tuple[Rejected, ...]:
+        """Nothing: what is not read is named among the documents."""
+        return ()
 
     def documents(self) -> Iterator[Document | Rejected]:
         """Module after module; origins are dotted names of modules.

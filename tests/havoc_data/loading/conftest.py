@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from havoc_data.loading.loader import Loader, MixturePlan
-from havoc_data.store import ShardWriter, SourceRecord, TokenStore, write_manifest
+from havoc_data.shard_writer import ShardWriter
+from havoc_data.store import SourceRecord, TokenStore, write_manifest
 
 RATIOS = {"domain": 0.6, "general": 0.3, "dialog": 0.1}
 # Documents and their lengths in tokens: (name, group, documents, shortest, longest).

@@ -1,10 +1,16 @@
-"""A folder of text, small enough to be prepared in a second."""
+"""A folder of text, small enough to be prepared in a second; a source of the user's own; a process that can be killed."""
 
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,6 +67,7 @@ def config_of(data: Path, run_dir: Path) -> TrainingConfig:
             "run_dir": str(run_dir),
             "model": {"size": "nano", "vocab_size": 600},
             "data": {"data_dir": str(data), "max_sequence_length": 64, "validation_fraction": 0.05, "num_workers": 1},
+            "evaluation": {"exam_problems": 0},
         }
     )
 
@@ -84,3 +91,233 @@ def ready(tmp_path_factory) -> TrainingConfig:
     config = config_of(write_data(folder / "data"), folder / "run")
     prepare(config)
     return config
+
+
+LAB = '''
+"""A source of the user's own: one part a file, one document a line."""
+
+import hashlib
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from havoc_core.config import Section
+from havoc_data.document import Document, Rejected
+
+
+class Options(Section):
+    journal: str
+    fault: str = ""
+
+
+def build(path, options):
+    return Lab(Path(path), Path(options.journal), options.fault)
+
+
+@dataclass(frozen=True)
+class Lab:
+    folder: Path
+    journal: Path
+    fault: str
+
+    def parts(self):
+        files = [] if self.fault == "no parts" else sorted(self.folder.iterdir())
+        return tuple(Part(each, self.journal, self.fault) for each in files)
+
+    def rejected(self):
+        return ()
+
+    def fingerprint(self):
+        return hashlib.blake2b(" ".join(part.key for part in self.parts()).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Part:
+    path: Path
+    journal: Path
+    fault: str
+
+    @property
+    def key(self):
+        named = f"{self.fault} {self.path.name} ".encode("utf-8", "surrogateescape")
+        return hashlib.blake2b(named + self.path.read_bytes()).hexdigest()
+
+    def sizes(self):
+        return {self.path.name: (0, self.path.stat().st_size)}
+
+    def documents(self):
+        name, position = self.path.name, 0
+        with self.journal.open("a") as journal:
+            journal.write(name + "\\n")
+        for number, line in enumerate(self.path.read_bytes().splitlines(keepends=True)):
+            self._trap(number)
+            start, position = position, position + len(line)
+            if (number, self.fault) == (3, "drops"):
+                continue
+            if (number, self.fault) == (3, "doubles"):
+                yield Document(name, line.decode(), ordinal=99, start=start, end=position)
+            if (number, self.fault) == (3, "names another file"):
+                name = "elsewhere.txt"
+            if (number, self.fault) == (3, "goes too far"):
+                position += 7
+            if (number, self.fault) == (3, "rejects"):
+                yield Rejected(name, "half a pair \\ud800", len(line), start, rule="a_rule")
+                continue
+            text = line.decode() if self.fault != "invents" else line.decode() + "more"
+            licence = "my \\ud800 licence" if self.fault == "rejects" else None
+            yield Document(name, text, ordinal=number, start=start, end=position, licence=licence)
+
+    def _trap(self, number):
+        trap = self.journal.with_name("trap")
+        if trap.is_file() and trap.read_text() == f"{self.path.name} {number}":
+            trap.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+'''
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A source of the user's own that writes down which files it reads."""
+
+    folder: Path
+    """One file a part; one document a line."""
+    journal: Path
+
+    def source(self, **options: Any) -> dict[str, Any]:
+        """For `data.sources`."""
+        return {
+            "kind": "lab.source",
+            "path": str(self.folder),
+            "name": "lab",
+            "options": {"journal": str(self.journal), **options},
+        }
+
+    def read(self) -> list[str]:
+        """Names of the files that were read since the last call, sorted."""
+        names = sorted(self.journal.read_text().split()) if self.journal.is_file() else []
+        self.journal.unlink(missing_ok=True)
+        return names
+
+    def trap(self, name: str, document: int) -> None:
+        """Whoever comes to this document of this file kills its process; once."""
+        self.journal.with_name("trap").write_text(f"{name} {document}")
+
+
+def lines(seed: int, count: int) -> str:
+    """Documents of about 600 bytes, one a line."""
+    return "".join(words(seed + i, 120).replace("\n", " ") + "\n" for i in range(count))
+
+
+@pytest.fixture(scope="session")
+def lab_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the module of that source lies."""
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "lab").mkdir()
+    (folder / "lab" / "source.py").write_text(LAB)
+    return folder
+
+
+@pytest.fixture
+def lab(tmp_path: Path, lab_module: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """Five files of 30 documents, the module on the path."""
+    monkeypatch.syspath_prepend(lab_module)
+    (tmp_path / "texts").mkdir()
+    for number in range(5):
+        (tmp_path / "texts" / f"{number}.txt").write_text(lines(100 * number, 30), encoding="utf-8")
+    return Lab(tmp_path / "texts", tmp_path / "journal")
+
+
+@pytest.fixture
+def lab_config(lab: Lab, tmp_path: Path) -> Callable[..., TrainingConfig]:
+    """A run on that source. data: changes to the settings of the data; options: of the source."""
+
+    def make(run_dir: str = "run", *, data: dict[str, Any] | None = None, **options: Any) -> TrainingConfig:
+        settings = {"sources": [lab.source(**options)], "validation_fraction": 0.05, "num_workers": 1, **(data or {})}
+        return TrainingConfig.model_validate(
+            {
+                "run_dir": str(tmp_path / run_dir),
+                "model": {"size": "nano", "vocab_size": 520},
+                "data": settings,
+                "evaluation": {"exam_problems": 0},
+            }
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def contents() -> Callable[[Path], dict[str, bytes]]:
+    """Name -> bytes of every file below a folder."""
+
+    def read(folder: Path) -> dict[str, bytes]:
+        return {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+
+    return read
+
+
+ATTEMPT = """
+import os, re, signal, sys
+from pathlib import Path
+from havoc_core.config import TrainingConfig
+from havoc_data.prepare.build import prepare
+
+config, pattern, moment, journal = sys.argv[1:]
+out = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+left = int(moment)
+
+def watch(event, arguments):
+    global left
+    if event not in {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"} or not isinstance(arguments[0], str):
+        return
+    if event == "os.mkdir":
+        os.write(out, arguments[0].encode() + b"\\n")
+    if re.search(pattern, f"{event} {arguments[0]}"):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(watch)
+if __name__ == "__main__":
+    prepare(TrainingConfig.model_validate_json(Path(config).read_text()))
+"""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """How a process that prepared a run ended, and the folders that it made."""
+
+    code: int
+    folders: tuple[str, ...]
+    error: str
+
+    def worked_on(self, stage: str) -> int:
+        """Parts that a stage made: parts, settled or .store.parts."""
+        return sum(Path(folder).parent.name == stage and folder.endswith(".writing") for folder in self.folders)
+
+
+@pytest.fixture
+def attempt(tmp_path: Path, lab_module: Path) -> Callable[..., Attempt]:
+    """`prepare` in a process of its own, killed just before the `moment`-th time that it opens, makes, moves or removes
+    something whose path (after the name of the event) fits the pattern."""
+
+    def start(config: TrainingConfig, pattern: str = "$^", moment: int = 0, *, seed: str = "0") -> Attempt:
+        files = [tmp_path / name for name in ("attempt.py", "attempt.json", "attempt.log")]
+        files[0].write_text(ATTEMPT)
+        files[1].write_text(config.model_dump_json())
+        files[2].unlink(missing_ok=True)
+        roots = [each for each in sys.path if each.endswith("src")]
+        done = subprocess.run(
+            [sys.executable, str(files[0]), str(files[1]), pattern, str(moment), str(files[2])],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([*roots, str(lab_module)]), "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Attempt(done.returncode, tuple(files[2].read_text().splitlines()), done.stderr)
+
+    return start

@@ -133,7 +133,7 @@ def test_training_problems_of_the_same_families_touch_no_exam_problem(problems: 
 
 def test_every_exam_problem_is_found_in_a_page_of_training_problems(problems: list[Problem], exam: ExamIndex) -> None:
     around = [problem.statement for problem in training_problems(6)]
-    for number, problem in enumerate(problems):
+    for problem in problems:
         text = "\n\n".join([*around[:3], problem.statement.replace(" ", "  \n"), *around[3:]])
         found = [problems[hit.item].statement for hit in exam.find(text)]
         assert problem.statement in found

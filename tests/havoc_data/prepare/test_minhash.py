@@ -221,3 +221,16 @@ def test_asking_for_a_rensa_with_another_hash_family_is_refused() -> None:
         "MissingPackageError implementation: the installed rensa computes another hash family than rensa 0.5. " in said
     )
     assert "Or use the implementation numpy" in said
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted where Linux lists them")
+def test_rensa_starts_no_threads() -> None:
+    """One worker process a core reads text already; rensa would start as many threads in each of them."""
+    pytest.importorskip("rensa", reason="rensa is not installed")
+    body = """
+sign("rensa")
+before = len(os.listdir("/proc/self/task"))
+signatures(np.arange(20_000, dtype=np.uint64), np.arange(0, 20_001, 10), implementation="rensa")
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    assert run_with("import os\nos.environ['RAYON_NUM_THREADS'] = '4'", SIGN + body).strip() == "0"

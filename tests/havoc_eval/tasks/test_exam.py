@@ -61,7 +61,7 @@ def test_right_and_wrong_are_counted_by_family_and_every_reply_is_kept(
     knows = {problem.statement for problem in problems if problem.family == "derivative"}
     result = exam.run(fake(tokenizer, say=lambda q: solutions[q] if q in knows else "Answer: no"))
     assert [score.value for score in result.scores] == [1.0, 0.0, 0.5]
-    assert [reply.prompt for reply in result.replies] == exam.statements
+    assert [reply.prompt for reply in result.replies] == [problem.statement for problem in problems]
     assert [reply.text for reply in result.replies if not reply.correct] == ["Answer: no"] * 5
     assert all(reply.extracted == "no" for reply in result.replies if not reply.correct)
     assert [reply.expected for reply in result.replies] == [problem.answer.text for problem in problems]
@@ -98,19 +98,49 @@ def test_a_problem_that_does_not_fit_the_context_is_wrong_and_said(
 
 
 def test_without_tokens_for_dialogs_the_problem_is_a_text_to_continue(
-    exam: Exam, solutions: dict[str, str], plain_tokenizer: Tokenizer, fake: Any
+    exam: Exam, problems: list[Problem], solutions: dict[str, str], plain_tokenizer: Tokenizer, fake: Any
 ) -> None:
     model = fake(plain_tokenizer, say=lambda prompt: solutions[prompt.rstrip("\n")])
     result = exam.run(model)
     assert result.total.value == 1.0
-    assert model.prompts == [f"{statement}\n" for statement in exam.statements]
+    assert model.prompts == [f"{problem.statement}\n" for problem in problems]
     assert "as plain text" in result.notes[0]
+
+
+def test_problems_that_the_training_text_held_are_scored_apart(
+    exam: Exam, problems: list[Problem], solutions: dict[str, str], tokenizer: Tokenizer, fake: Any
+) -> None:
+    """It knows four problems by heart and answers one other: 5 of 10, and 1 of 6 without those that it had read."""
+    read = frozenset(problem.statement for problem in problems[:4])
+    knows = {*read, problems[7].statement}
+    model = fake(tokenizer, say=lambda q: solutions[q] if q in knows else "Answer: no")
+    result = exam.with_touched(read | {"a problem of another exam"}).run(model)
+    assert result.touched == tuple(problem.statement for problem in problems[:4])
+    assert result.untouched is not None
+    interval = wilson_interval(1, 6)
+    assert result.untouched.group == "untouched"
+    assert (result.untouched.value, result.untouched.counts) == (1 / 6, {"problems": 6, "correct": 1})
+    assert (result.untouched.low, result.untouched.high) == (interval.low, interval.high)
+    assert result.untouched.baseline == pytest.approx(sum(problem.guess_rate for problem in problems[4:]) / 6)
+    alone = exam.run(model)
+    assert result.scores == alone.scores, "all problems stay in all other scores"
+    assert (alone.touched, alone.untouched) == (None, None), "it was not looked"
+
+
+def test_one_score_is_enough_where_nothing_or_everything_was_found(
+    exam: Exam, problems: list[Problem], tokenizer: Tokenizer, fake: Any
+) -> None:
+    nothing = exam.with_touched(frozenset()).run(fake(tokenizer))
+    assert (nothing.touched, nothing.untouched) == ((), None)
+    everything = exam.with_touched(frozenset(problem.statement for problem in problems)).run(fake(tokenizer))
+    assert everything.touched is not None and len(everything.touched) == 10
+    assert everything.untouched is None
 
 
 def test_the_exam_is_built_from_its_options_and_is_the_same_every_time() -> None:
     first, again = (build(Options(num_problems=6, families=FAMILIES)) for _ in range(2))
-    assert first.statements == again.statements
-    assert len(set(first.statements)) == 6
+    assert first.problems == again.problems
+    assert len({problem.statement for problem in first.problems}) == 6
 
 
 def test_a_family_that_does_not_exist_is_named() -> None:
