@@ -1,6 +1,6 @@
 """How many tokens per second does the loader give on one core, and how long does it take to find slot 10^12?
 
-    python benchmarks/loader.py [--length 1024]
+    python benchmarks/loader.py [--length 2048]
 
 Rows from a warm store of the documentation of installed packages, 60/30/10 mixture, hashes included in the second
 figure. One JSON line.
@@ -20,7 +20,7 @@ from pathlib import Path
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--length", type=int, default=1024)
+    parser.add_argument("--length", type=int, default=2048)
     parser.add_argument("--rows", type=int, default=2000)
     args = parser.parse_args()
 
@@ -29,7 +29,7 @@ def main() -> None:
     from havoc_core.config_files import resolve
     from havoc_core.device import cpu_name
     from havoc_data.prepare.build import prepare
-    from havoc_training.build import make_loader
+    from havoc_training.data_stages import make_loader
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:

@@ -124,7 +124,7 @@ def write_card(config: TrainingConfig, data: PreparedData, *, made_from: str) ->
         model_parameters=num_parameters(config.model),
     )
     card = data_card(corpus, config.data, title=files.run_dir.resolve().name, made_from=made_from, planned=planned)
-    path = files.logs / "card.html"
+    path = files.data_card
     path.parent.mkdir(parents=True, exist_ok=True)
     write_page(path, data_page(card))
     return path

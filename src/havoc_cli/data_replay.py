@@ -44,20 +44,22 @@ def replay_step(argv: Sequence[str]) -> int:
     from havoc_training.data_stages import make_loader
 
     data = open_prepared(config)
-    rows = replay(make_loader(config, data), range(*line["slots"]), token_lengths=data.tokenizer.token_lengths())
-    for each in rows:
-        words = [
-            data.tokenizer.decode(each.row.inputs[f.first_pair : f.first_pair + f.num_pairs].tolist())
-            for f in each.fragments
-        ]
-        print(json.dumps(_values(each, words), ensure_ascii=False) if flags.json else "\n".join(_lines(each, words)))
+    loader = make_loader(config, data, first_slot=line.get("first_slot", 0))
+    rows = replay(loader, range(*line["slots"]), token_lengths=data.tokenizer.token_lengths())
     found = batch_hash([each.row.hash() for each in rows]).hex()
     if found != line["batch_hash"]:
         raise DataError(
             f"step {flags.step}",
             f"these rows have the hash {found}, the run learnt from {line['batch_hash']}.",
-            "Store, mixture, seed or sequence length are not those of the run: give its settings, --config or --run-dir.",
+            "Store, mixture, seed or sequence length are not those that the run had then: give its settings with --config.",
         )
+    for each in rows:
+        # The labels: with them a stretch of text that begins inside a document is exactly its bytes.
+        words = [
+            data.tokenizer.decode(each.row.labels[f.first_pair : f.first_pair + f.num_pairs].tolist())
+            for f in each.fragments
+        ]
+        print(json.dumps(_values(each, words), ensure_ascii=False) if flags.json else "\n".join(_lines(each, words)))
     if not flags.json:
         print(f"step {flags.step}: {len(rows)} rows, hash {found}: the very batch that the run learnt from")
     return 0
@@ -66,7 +68,7 @@ def replay_step(argv: Sequence[str]) -> int:
 def _step(path: Path, step: int) -> dict[str, Any]:
     """The line of metrics.jsonl about a step; the last one, where a resumed run made it twice."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise ConfigError(
             str(path), f"cannot be read ({error.strerror}).", "Name the run: --run-dir FOLDER or --config FILE."
@@ -76,9 +78,10 @@ def _step(path: Path, step: int) -> dict[str, Any]:
     for number, written in enumerate(text.splitlines(), start=1):
         try:
             line = json.loads(written)
-        except ValueError:
-            raise DataError(f"{path}:{number}", "is no JSON.", "Remove the line, or restore the file.") from None
-        if line.get("kind") == "train" and "slots" in line:
+            replayable = line.get("kind") == "train" and "slots" in line
+        except (ValueError, AttributeError):
+            raise DataError(f"{path}:{number}", "is no JSON object.", "Remove the line, or restore the file.") from None
+        if replayable:
             steps.append(line["step"])
             found = line if line["step"] == step else found
     if found is None:

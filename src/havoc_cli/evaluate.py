@@ -105,9 +105,10 @@ def evaluate_checkpoint(folder: Path, *, store: Path, corpus: Path, exam_problem
 def _training_text(corpus: Corpus, *, overlap: float) -> TrainingText:
     """What a model learnt from, and who looks for the exam in it: as it is, and as it was before anything was left out.
 
-    The corpus may have been made with another exam in view, or with none, so that it is always looked through.
+    Questions that were looked for when the corpus was made are in its records; for the others it is looked through.
     """
     from havoc_data.document import document_text
+    from havoc_data.prepare.collect import questions_of
     from havoc_data.prepare.exams import ExamIndex, problem_items, touched_items
     from havoc_eval.contamination import TrainingText
 
@@ -117,14 +118,12 @@ def _training_text(corpus: Corpus, *, overlap: float) -> TrainingText:
                 yield document_text(document)
 
     def touched(problems: Sequence[Problem]) -> frozenset[str]:
-        index = ExamIndex.of(problem_items(problems), overlap=overlap)
-        found = touched_items(index, texts())
+        asked = problem_items(problems)
+        known = questions_of(corpus)
+        new = [item for item in asked if item not in known]
+        found = {new[number] for number in touched_items(ExamIndex.of(new, overlap=overlap), texts())} if new else set()
         before = {(record.suite, record.name) for record in corpus.contamination}
-        return frozenset(
-            item.question
-            for number, item in enumerate(index.items)
-            if number in found or (item.suite, item.name) in before
-        )
+        return frozenset(item.question for item in asked if item in found or (item.suite, item.name) in before)
 
     return TrainingText(texts=texts, touched=touched)
 

@@ -165,8 +165,11 @@ def _write_samples(config: TrainingConfig, checkpoint: Path) -> None:
 
 
 def _report(config: TrainingConfig, command: str, checkpoint: Path, seconds: Mapping[str, float]) -> None:
+    from havoc_cli.data_card import write_card
     from havoc_cli.report import write_report
+    from havoc_data.prepare.build import open_prepared
 
+    write_card(config, open_prepared(config), made_from=command)
     write_report(
         config, command=command, checkpoint=checkpoint, stages={k: v for k, v in seconds.items() if k != "report"}
     )
@@ -179,7 +182,7 @@ def _say_goodbye(files: RunFiles) -> None:
     if rows:
         text = f"{rows[0]['prompt']}{rows[0]['text']}".replace("\n", "\n    ")
         print(f"\nA sample:\n    {text}")
-    print(f"\nReport: {files.report}")
+    print(f"\nReport: {files.report}\nThe text it learnt from: {files.data_card}")
     print(f"Talk to it: havoc chat {files.run_dir}")
 
 

@@ -61,3 +61,8 @@ class RunFiles:
     def report(self) -> Path:
         """The page about the run."""
         return self.logs / "report.html"
+
+    @property
+    def data_card(self) -> Path:
+        """The page about the text."""
+        return self.logs / "card.html"

@@ -13,6 +13,7 @@ import importlib.metadata
 import re
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 
 from havoc_data.inputs import InputError
 
@@ -84,6 +85,21 @@ _OTHERS = (
     "big5",
     "euc_kr",
 )
+_MISTAKEN_FOR = (
+    "latin-1",
+    "cp1252",
+    "cp1250",
+    "cp1251",
+    "cp1253",
+    "cp1254",
+    "cp1257",
+    "iso8859_2",
+    "mac_roman",
+    "cp437",
+)
+_LEADS = bytes((*range(0xC2, 0xD2), 0xD8, 0xD9, *range(0xE0, 0xF1)))
+"""First bytes of characters in UTF-8, but for Armenian, Hebrew and rarer ones: as Mac Roman those are quotation marks, as
+cp1252 the sign of multiplication, and stand before other characters in sound text all the time."""
 _RUN = re.compile(rb"[\x80-\xff]+")
 _CHARACTER = re.compile(
     rb"[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
@@ -198,27 +214,39 @@ def decode(raw: bytes, encoding: str | None = None) -> tuple[str, int, int]:
 def mend(text: str) -> tuple[str, int]:
     """Text that was written as UTF-8 and decoded as something else, put right: "Ã©" is "é" again.
 
-    Only lines that ftfy's test calls bad are touched, by `ftfy.fix_encoding` alone, which changes nothing else.
+    Only lines are touched that hold two characters which such a mistake puts side by side, and that ftfy's test calls
+    bad; `ftfy.fix_encoding` alone mends them, and changes nothing else. A matrix that is called Ã stays one.
 
     Returns:
         (text, number of characters that were replaced); the text as it is where ftfy is not installed.
     """
-    if text.isascii():
+    if text.isascii() or not (suspicious := _suspicious()).search(text):
         return text, 0
     try:
         from ftfy import fix_encoding
         from ftfy.badness import is_bad
     except ImportError:
         return text, 0
-    if not is_bad(text):
-        return text, 0
     lines, replaced = [], 0
     for line in re.split(r"(?<=\n)", text):
-        mended = fix_encoding(line) if not line.isascii() and is_bad(line) else line
+        # The search comes first because ftfy's test takes a hundred times as long.
+        mended = fix_encoding(line) if suspicious.search(line) and is_bad(line) else line
         if mended != line:
             replaced += (Counter(line) - Counter(mended)).total()
         lines.append(mended)
     return "".join(lines), replaced
+
+
+@cache
+def _suspicious() -> re.Pattern[str]:
+    """What the first two bytes of a character in UTF-8 become in the one-byte encodings that ftfy knows; and controls of
+    Latin-1, which nobody writes."""
+    firsts, seconds = set[str](), set[str]()
+    for encoding in _MISTAKEN_FOR:
+        firsts.update(_LEADS.decode(encoding, "ignore"))
+        seconds.update(bytes(range(0x80, 0xC0)).decode(encoding, "ignore"))
+    first, second = (re.escape("".join(sorted(each))) for each in (firsts, seconds))
+    return re.compile(f"[{first}][{second}]|[\x80-\x84\x86-\x9f]")
 
 
 def why_no_text(raw: bytes, invalid: int) -> str | None:

@@ -255,14 +255,17 @@ def _put_later_ones_aside(config: TrainingConfig, state: TrainState) -> None:
 
 
 def _prepare(config: TrainingConfig, continued: SavedRun | None, world: World) -> PreparedData:
-    if continued is not None:
+    def ready() -> PreparedData:
+        if continued is None:
+            return prepare(config)
         return prepare_to_continue(config, store_id=continued.state["identity"]["store_id"])
+
     if world.rank == 0:
-        data = prepare(config)
+        data = ready()
         world.barrier()
         return data
     world.barrier()  # rank 0 builds, the others then find everything current
-    return prepare(config)
+    return ready()
 
 
 def _identity(config: TrainingConfig, data: PreparedData, loader: Loader) -> Identity:

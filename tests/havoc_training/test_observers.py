@@ -18,7 +18,8 @@ from havoc_training.observers import MetricsFile, RunFacts, Screen, StepRecord, 
 def stepped(step, **changes):
     values = {
         "step": step, "loss": 2.5, "learning_rate": 1e-3, "grad_norm": 0.5, "scored_tokens": 1000, "seconds": 0.5,
-        "memory_bytes": 2**30, "epoch": 0.25, "batch_hash": "ab", "overflow": False,
+        "memory_bytes": 2**30, "epoch": 0.25, "batch_hash": "ab", "slots": (8, 12), "first_slot": 4,
+        "overflow": False,
     }  # fmt: skip
     return StepRecord(**{**values, **changes})
 
@@ -63,6 +64,7 @@ def test_every_step_and_validation_has_a_line_at_once(tmp_path):
     assert {"loss", "learning_rate", "grad_norm", "memory_bytes", "epoch", "batch_hash", "overflow", "time"} <= set(
         first
     )
+    assert (first["slots"], first["first_slot"]) == ([8, 12], 4)
     assert (second["kind"], second["bits_per_byte"], second["groups"]["domain"]["loss"]) == ("validation", 1.25, 2.0)
 
 

@@ -46,7 +46,7 @@ ORDER = {
         "token_export", "token_import", "prepare/", "loading/",
     ],
     "havoc_data/prepare": [
-        "rule_words", "rules", "languages", "personal_data", "shingles", "minhash", "duplicates", "templates",
+        "rule_words", "rules", "languages", "shapes", "personal_data", "shingles", "minhash", "duplicates", "templates",
         "exam_words", "exam_match", "exam_files", "exams", "questions", "facts", "ledger", "seal", "comparable", "examine",
         "compare", "settle", "corpus", "collect", "card", "train_tokenizer", "tokenize", "build",
     ],

@@ -9,7 +9,7 @@ import pytest
 PURE = {
     "re.compile", "logging.getLogger", "np.dtype", "np.array", "torch.finfo", "frozenset", "tuple", "dict", "set",
     "list", "range", "len", "max", "min", "sorted", "str", "int", "float", "bytes", "zip", "enumerate", "math.log",
-    "math.sqrt", "str.maketrans", "dict.fromkeys", "field", "_size", "fixed", "_variables", "_words",
+    "math.sqrt", "str.maketrans", "bytes.maketrans", "dict.fromkeys", "field", "_size", "fixed", "_variables", "_words",
     "_table",
 }  # fmt: skip
 """Calls that give a value and do nothing else. Ours: `_size` is a row of the table of model sizes, `fixed` a way of

@@ -23,12 +23,14 @@ from havoc_data.document import Rejected
 from havoc_data.prepare.compare import Comparison, PartEntry, compare
 from havoc_data.prepare.corpus import VERSION, Corpus, manifest_of, open_corpus
 from havoc_data.prepare.examine import Examination, ExamineTask, examine
+from havoc_data.prepare.exams import ExamItem
 from havoc_data.prepare.facts import Facts, excerpt_of, merge
 from havoc_data.prepare.ledger import SourceLedger, Sums, does_not_close, sum_lines
 from havoc_data.prepare.questions import ExamQuestions, read_questions
 from havoc_data.prepare.settle import NOTHING_SETTLED, SettleTask, read_lines, settle
 from havoc_data.runner import RUNNERS, Runner, run_each
 
+_QUESTIONS = "exams.json"
 _EXAMPLES = 20
 _FAMILIES = 20
 
@@ -119,7 +121,7 @@ def _examination(asked: Collecting, entry: SourceEntry) -> Examination:
         rules="off" if made_up else data.cleaning.actions[entry.group],
         compare=not made_up and data.deduplication.actions[entry.group] != "off",
         exams=data.decontamination.action if looked_for else "off",
-        exam_file=asked.folder / "exams.json" if looked_for else None,
+        exam_file=asked.folder / _QUESTIONS if looked_for else None,
         exam_key=asked.questions.key if looked_for else "",
         overlap=data.decontamination.overlap,
     )
@@ -129,7 +131,7 @@ def _tasks(asked: Collecting, plan: SourcePlan) -> list[ExamineTask]:
     """Every part of every source, in the order of the corpus."""
     settings = {number: _examination(asked, entry) for number, entry in enumerate(plan.entries)}
     if any(each.exam_file for each in settings.values()):
-        asked.questions.write(asked.folder / "exams.json")
+        asked.questions.write(asked.folder / _QUESTIONS)
     folder = asked.folder / "parts"
     return [
         ExamineTask(part, entry.name, entry.config.kind, settings[number], folder)
@@ -186,7 +188,7 @@ def _corpus(
         ledgers=tuple(_ledger(plan, name, facts[name]) for name in names),
         parts=places,
         facts=facts,
-        questions=_questions(asked),
+        questions=_num_questions(asked),
         families=_families(asked.folder, parts, compared),
     )
 
@@ -220,12 +222,16 @@ def _ledger(plan: SourcePlan, name: str, facts: dict[str, Any]) -> SourceLedger:
     return SourceLedger(name, _group(plan, name), sums, dict(facts["licences"]), examples)
 
 
-def _questions(asked: Collecting) -> dict[str, int]:
-    """How many questions of each suite were looked for."""
-    path = asked.folder / "exams.json"
+def questions_of(corpus: Corpus) -> frozenset[ExamItem]:
+    """The examination questions that were looked for when a corpus was made."""
+    return frozenset(read_questions(corpus.folder / _QUESTIONS)) if corpus.questions else frozenset()
+
+
+def _num_questions(asked: Collecting) -> dict[str, int]:
+    """Suite -> questions that were looked for."""
     if asked.data.decontamination.action == "off" or not asked.questions.key:
         return {}
-    return dict(Counter(item.suite for item in read_questions(path)))
+    return dict(Counter(item.suite for item in read_questions(asked.folder / _QUESTIONS)))
 
 
 def _families(folder: Path, parts: Sequence[PartEntry], compared: Comparison) -> tuple[tuple[str, int, str], ...]:

@@ -75,7 +75,7 @@ def compare(
     survivors = exact_duplicates(arrays.all("digests"), arrays.all("stable_ids"))
     fates[survivors >= 0] = DUPLICATE
     near = _near(arrays, deduplication, alive=fates == KEPT)
-    drop = np.array([deduplication.actions[part.group] == "drop" for part in parts])
+    drop = np.array([deduplication.actions[part.group] == "drop" for part in parts], dtype=bool)
     dropped = (near >= 0) & drop[arrays.part_of]
     fates[dropped] = NEAR_DUPLICATE
     survivors = np.where(near >= 0, near, survivors)
@@ -98,7 +98,7 @@ def compare(
 
 
 def _near(arrays: _Arrays, deduplication: DeduplicationConfig, *, alive: np.ndarray) -> np.ndarray:
-    looked_at = np.array([deduplication.actions[part.group] != "off" for part in arrays.parts])
+    looked_at = np.array([deduplication.actions[part.group] != "off" for part in arrays.parts], dtype=bool)
     alive = alive & looked_at[arrays.part_of]
     if not alive.any():
         return np.full(arrays.total, -1, dtype=np.int64)

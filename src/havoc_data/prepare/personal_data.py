@@ -14,6 +14,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from havoc_data.prepare.shapes import possible_kinds
+
 KINDS = ("email", "phone", "ipv4", "ipv6", "iban", "credit_card", "us_ssn", "api_key")
 """What is looked for."""
 
@@ -81,9 +83,11 @@ def _places_before_masking(more: tuple[PersonalData, ...], found: tuple[Personal
 
 def _scan(text: str) -> tuple[PersonalData, ...]:
     """One look at the text; where two finds overlap, the one that begins first stays, or the longer one."""
+    possible = possible_kinds(text)
     candidates = [
         PersonalData(kind, start, end)
         for kind, finder in _FINDERS
+        if kind in possible
         for start, end in finder(text)
         if not _touches_mask(text, start, end)
     ]

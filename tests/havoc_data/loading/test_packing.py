@@ -29,6 +29,16 @@ def source_of(documents):
     )
 
 
+def shards_of(documents, per_shard):
+    """The same, in shards of so many documents."""
+    source = source_of(documents)
+    offsets = source.offsets_of_shard(0)
+    cuts = [*range(0, len(documents), per_shard), len(documents)]
+    source.num_shards = len(cuts) - 1
+    source.offsets_of_shard = lambda number: offsets[cuts[number] : cuts[number + 1] + 1]
+    return source
+
+
 def plan_of(documents, row_length, packing):
     return plan_rows(source_of(documents), row_length=row_length, levels=LEVELS, packing=packing)
 
@@ -136,3 +146,62 @@ def test_the_same_documents_always_give_the_same_rows(packing):
     one, other = plan_of(documents, 32, packing), plan_of(documents, 32, packing)
     assert np.array_equal(one.first_token, other.first_token)
     assert np.array_equal(one.row_starts, other.row_starts)
+
+
+@BOTH
+@settings(max_examples=40, deadline=None)
+@given(sizes=SIZES, per_shard=st.integers(1, 9), seed=st.integers(0, 99))
+def test_how_documents_lie_in_shards_changes_no_row(packing, sizes, per_shard, seed):
+    draw = np.random.default_rng(seed)
+    documents = [draw.choice([1, 2, 3, 10, 20], size) for size in sizes]
+    one = plan_of(documents, 16, packing)
+    other = plan_rows(shards_of(documents, per_shard), row_length=16, levels=LEVELS, packing=packing)
+    for name in ("row_starts", "first_token", "num_pairs", "labels", "by_labels"):
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name
+    assert one.num_labels == other.num_labels
+
+
+@BOTH
+@settings(max_examples=40, deadline=None)
+@given(sizes=SIZES, per_shard=st.integers(1, 9), block_tokens=st.integers(1, 200))
+def test_shards_packed_a_few_at_a_time_lose_and_repeat_nothing(packing, sizes, per_shard, block_tokens):
+    source = shards_of([[1] * size for size in sizes], per_shard)
+    plan = plan_rows(source, row_length=16, levels=LEVELS, packing=packing, block_tokens=block_tokens)
+    starts = np.cumsum([0, *sizes])
+    labels = sorted(t for a, n in zip(plan.first_token, plan.num_pairs, strict=True) for t in range(a + 1, a + n + 1))
+    assert labels == [t for a, b in zip(starts[:-1], starts[1:], strict=True) for t in range(a + 1, b)]
+    assert plan.row_starts[0] == 0
+    assert plan.row_starts[-1] == len(plan.num_pairs)
+    assert (plan.labels == np.add.reduceat(plan.num_pairs, plan.row_starts[:-1])).all()
+    assert (np.diff(plan.labels[plan.by_labels]) >= 0).all()
+    assert sorted(plan.by_labels.tolist()) == list(range(plan.num_rows))
+
+
+def test_a_block_is_packed_without_those_that_follow():
+    """Otherwise all shards would have to be looked at at once."""
+    documents = [[1] * size for size in (9, 5, 30, 7, 12, 3, 25, 11)]
+    together = plan_rows(shards_of(documents, 2), row_length=16, levels=LEVELS, packing="best_fit", block_tokens=1)
+    first_tokens, at = [], 0
+    for i in range(0, 8, 2):
+        alone = plan_of(documents[i : i + 2], 16, "best_fit")
+        first_tokens += (alone.first_token + at).tolist()
+        at += sum(len(ids) for ids in documents[i : i + 2])
+    assert together.first_token.tolist() == first_tokens
+
+
+def test_a_source_without_shards_has_no_rows():
+    source = source_of([[1, 1]])
+    source.num_shards = 0
+    plan = plan_rows(source, row_length=16, levels=LEVELS, packing="best_fit")
+    assert (plan.num_rows, plan.num_labels, len(plan.first_token)) == (0, 0, 0)
+
+
+def test_the_arrays_have_the_types_that_they_are_said_to_have():
+    plan = plan_of([[1] * 40, [1] * 9], 16, "best_fit")
+    kinds = {
+        name: getattr(plan, name).dtype.name
+        for name in ("row_starts", "first_token", "num_pairs", "labels", "by_labels")
+    }
+    assert kinds == {
+        "row_starts": "int64", "first_token": "int64", "num_pairs": "int32", "labels": "int32", "by_labels": "int64",
+    }  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from havoc_core.config import TrainingConfig
+from havoc_core.config_files import merge
 from havoc_data.prepare.build import prepare
 
 WORDS = [
@@ -91,6 +92,27 @@ def ready(tmp_path_factory) -> TrainingConfig:
     config = config_of(write_data(folder / "data"), folder / "run")
     prepare(config)
     return config
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[[Path], tuple[TrainingConfig, Path]]:
+    """A folder -> (a run on text in it, the folder of the text)."""
+
+    def make(folder: Path) -> tuple[TrainingConfig, Path]:
+        data = write_data(folder / "data")
+        return config_of(data, folder / "run"), data
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def changed() -> Callable[..., TrainingConfig]:
+    """A run with other settings of its data, sections inside them merged; and of all else."""
+
+    def change(config: TrainingConfig, data: dict[str, Any] | None = None, **others: Any) -> TrainingConfig:
+        return TrainingConfig.model_validate(merge(config.model_dump(), {"data": data or {}, **others}))
+
+    return change
 
 
 LAB = '''
@@ -264,6 +286,7 @@ ATTEMPT = """
 import os, re, signal, sys
 from pathlib import Path
 from havoc_core.config import TrainingConfig
+from havoc_core.config_files import merge
 from havoc_data.prepare.build import prepare
 
 config, pattern, moment, journal = sys.argv[1:]

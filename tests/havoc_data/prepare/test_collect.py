@@ -1,29 +1,42 @@
-"""Sources -> corpus: every document once, its split decided by its hash, every loss accounted for."""
+"""Sources -> corpus: every document once, its split decided by its hash, every byte accounted for."""
 
 from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
+import shutil
+from dataclasses import replace
 
 import pytest
 
 from havoc_core.errors import DataError
-from havoc_data.document import Document
-from havoc_data.prepare.build import collect_corpus
-from havoc_data.prepare.collect import MIN_HELD_OUT_BYTES, collect, document_text, inputs_key, open_corpus, summary
+from havoc_data.document import Document, document_text
+from havoc_data.prepare.build import collecting
+from havoc_data.prepare.collect import collect, inputs_key
+from havoc_data.prepare.corpus import open_corpus
+from havoc_data.prepare.seal import is_sealed
+
+QUESTION = (
+    "A lorry of three tons brakes evenly from ninety kilometres an hour to rest within forty metres; how large is the "
+    "force on it, in newtons?"
+)
 
 
-def corpus_of(config, tmp_path):
-    return collect(config.data, base=Path(), folder=tmp_path / "corpus")
+def corpus_of(config):
+    return collect(collecting(config))
 
 
-def texts(corpus, source):
-    return {identity: document_text(document) for identity, document in corpus.documents(source)}
+def texts(corpus, source, **side):
+    return {identity: document_text(document) for identity, document in corpus.documents(source, **side)}
 
 
-def test_every_document_comes_once_with_its_origin(config, tmp_path, data):
-    corpus = corpus_of(config, tmp_path)
+def fates(corpus, source):
+    """File -> what became of it."""
+    return {span[0]: line["fate"] for line in corpus.ledger_lines(source) for span in line["spans"]}
+
+
+def test_every_document_comes_once_with_its_origin(config, data):
+    corpus = corpus_of(config)
     assert corpus.groups == {"dialog": "dialog", "general": "general", "math": "domain", "stats": "domain"}
     found = {document.origin: document.text for _, document in corpus.documents("math")}
     assert found == {f"{i:02}.txt": (data / "math" / f"{i:02}.txt").read_text(encoding="utf-8") for i in range(70)}
@@ -31,157 +44,323 @@ def test_every_document_comes_once_with_its_origin(config, tmp_path, data):
     assert all(document.messages for _, document in corpus.documents("dialog"))
 
 
-def test_exact_duplicates_are_dropped_wherever_they_are_and_counted(config, tmp_path, data):
+def test_exact_duplicates_are_dropped_wherever_they_are_and_counted(config, data):
     """Regression: the first duplicate ended in a TypeError."""
     original = (data / "general" / "07.txt").read_text(encoding="utf-8")
     (data / "math" / "copy.txt").write_text(original, encoding="utf-8")
     (data / "stats" / "copy.txt").write_text(original, encoding="utf-8")
-    (data / "stats" / "almost.txt").write_text(original + "!", encoding="utf-8")
-    corpus = corpus_of(config, tmp_path)
+    corpus = corpus_of(config)
     every = [identity for source in corpus.groups for identity in texts(corpus, source)]
-    assert len(every) == len(set(every)) == 4 * 70 + 1
-    counts = {ledger.name: (ledger.kept, ledger.duplicates, ledger.duplicate_bytes) for ledger in corpus.ledgers}
+    assert len(every) == len(set(every)) == 4 * 70
+    assert sum(ledger.duplicates for ledger in corpus.ledgers) == 2
     size = len(original.encode())
-    # general comes first, as sources are read by name
-    assert counts == {"dialog": (70, 0, 0), "general": (70, 0, 0), "math": (70, 1, size), "stats": (71, 1, size)}
+    assert sum(ledger.sums.input_bytes.get("duplicate", 0) for ledger in corpus.ledgers) == 2 * size
+    lines = [line for source in corpus.groups for line in corpus.ledger_lines(source) if line["fate"] == "duplicate"]
+    assert {line["like"] for line in lines} == {line["id"] for line in lines} <= set(every)
 
 
-def test_the_ledger_adds_up(config, tmp_path, data):
+def test_near_duplicates_are_dropped_but_annotated_in_dialog_and_name_one_that_is_kept(config, data):
+    for name in ("math", "general"):
+        original = (data / name / "07.txt").read_text(encoding="utf-8")
+        (data / name / "near.txt").write_text(original + " And one more.", encoding="utf-8")
+    rows = (data / "dialog" / "talk.jsonl").read_text(encoding="utf-8").splitlines()
+    changed = json.loads(rows[0])
+    changed["messages"][1]["content"] += " And one more."
+    (data / "dialog" / "near.jsonl").write_text(json.dumps(changed) + "\n", encoding="utf-8")
+    corpus = corpus_of(config)
+    kept = {identity for source in corpus.groups for identity in texts(corpus, source)}
+    for source, fate in (("math", {"near_duplicate"}), ("general", {"near_duplicate"}), ("dialog", {"kept", "held_out"})):
+        like = [line for line in corpus.ledger_lines(source) if "like" in line]
+        assert len(like) == 1, source
+        assert like[0]["fate"] in fate
+        assert like[0]["like"] in kept - {like[0]["id"]}
+        assert len(texts(corpus, source)) == (71 if source == "dialog" else 70)
+
+
+def test_the_ledger_adds_up_to_the_bytes_of_the_files(config, data):
     (data / "math" / "broken.txt").write_bytes(b"\x00\x01\x02\xff" * 30)
     (data / "math" / "again.txt").write_bytes((data / "math" / "00.txt").read_bytes())
-    corpus = corpus_of(config, tmp_path)
+    (data / "math" / "empty.txt").write_bytes(b"")
+    (data / "math" / ".hidden").write_bytes(b"hidden")
+    (data / "math" / "picture.png").write_bytes(b"\x89PNG" * 9)
+    corpus = corpus_of(config)
     ledger = next(ledger for ledger in corpus.ledgers if ledger.name == "math")
     files = sorted((data / "math").iterdir())
+    assert sum(ledger.sums.documents.values()) == len(files)
+    assert sum(ledger.sums.input_bytes.values()) == sum(path.stat().st_size for path in files)
     assert ledger.kept + ledger.duplicates + ledger.rejected == len(files)
     assert ledger.kept_bytes == sum(len(text.encode()) for text in texts(corpus, "math").values())
-    assert ledger.kept_bytes + ledger.duplicate_bytes + ledger.rejected_bytes == sum(
-        path.stat().st_size for path in files
-    )
-    assert len(ledger.examples) == 1
-    assert "broken.txt: " in ledger.examples[0]
-    assert summary(corpus)["math"]["rejected"] == 1
+    assert (ledger.kept, ledger.duplicates, ledger.rejected) == (70, 1, 4)
+    named = "\n".join(ledger.examples)
+    assert all(name in named for name in ("broken.txt: ", "empty.txt: ", ".hidden: ", "picture.png: "))
 
 
-def test_the_held_out_documents_are_those_with_the_lowest_hashes(ready):
-    corpus = collect_corpus(ready)
+def test_a_document_is_on_one_side_and_both_sides_are_all(ready):
+    corpus = corpus_of(ready)
+    for source in corpus.groups:
+        learnt, held_out = texts(corpus, source, held_out=False), texts(corpus, source, held_out=True)
+        assert learnt.keys().isdisjoint(held_out)
+        assert learnt | held_out == texts(corpus, source)
     for group in ("domain", "general", "dialog"):
-        sizes = {
-            identity: len(text.encode())
+        sizes = [
+            len(text.encode())
             for source, of in corpus.groups.items()
             if of == group
-            for identity, text in texts(corpus, source).items()
-        }
-        in_order = sorted(sizes)
-        held_out = sorted(corpus.held_out[group])
-        assert held_out == in_order[: len(held_out)]
-        taken = sum(sizes[identity] for identity in held_out)
-        assert taken >= MIN_HELD_OUT_BYTES
-        limit = int(0.05 * 2**128)
-        assert all(identity in held_out for identity in in_order if int(identity, 16) < limit)
-        assert int(held_out[-1], 16) < limit or taken - sizes[held_out[-1]] < MIN_HELD_OUT_BYTES
+            for text in texts(corpus, source, held_out=True).values()
+        ]
+        assert sum(sizes) >= 32 * 1024
 
 
-def test_a_document_is_never_on_both_sides(ready):
-    corpus = collect_corpus(ready)
-    for source, group in corpus.groups.items():
-        sides = {identity: corpus.is_held_out(source, identity) for identity in texts(corpus, source)}
-        assert {identity for identity, out in sides.items() if out} <= corpus.held_out[group]
-    assert sum(len(ids) for ids in corpus.held_out.values()) == len(frozenset().union(*corpus.held_out.values()))
+def test_a_document_keeps_its_side_when_files_are_renamed_and_moved(config, data, tmp_path, changed):
+    before = corpus_of(config)
+    (data / "math" / "deep").mkdir()
+    for number, path in enumerate(sorted((data / "math").glob("*.txt"))):
+        path.rename(data / "math" / "deep" / f"z{90 - number}.md")
+    after = corpus_of(changed(config, run_dir=str(tmp_path / "later")))
+    for source in before.groups:
+        for side in (True, False):
+            assert texts(after, source, held_out=side) == texts(before, source, held_out=side)
 
 
-def test_a_document_keeps_its_side_when_others_come(config, tmp_path, data):
-    before = corpus_of(config, tmp_path)
-    (data / "math" / "zz.txt").write_text("a new one " * 300)
-    after = corpus_of(config, tmp_path / "later")
-    assert len(before.held_out["domain"] ^ after.held_out["domain"]) <= 2
+def test_a_document_keeps_its_side_when_others_come(config, data, tmp_path, changed):
+    before = corpus_of(config)
+    (data / "math" / "zz.txt").write_text("a new one of which nobody has heard before " * 60)
+    after = corpus_of(changed(config, run_dir=str(tmp_path / "later")))
+    sides = [
+        {identity for source in ("math", "stats") for identity in texts(corpus, source, held_out=True)}
+        for corpus in (before, after)
+    ]
+    assert len(sides[0] ^ sides[1]) <= 2
 
 
-def test_a_group_too_small_to_hold_anything_out_is_refused(config, tmp_path, data):
+def test_a_group_too_small_to_hold_anything_out_is_refused(config, data):
     for path in sorted((data / "general").iterdir())[5:]:
         path.unlink()
     with pytest.raises(
         DataError, match="group general: .* bytes in 5 documents are too little to hold 32,768"
     ) as caught:
-        corpus_of(config, tmp_path)
+        corpus_of(config)
     assert "Add text to the group" in caught.value.remedy
+    assert open_corpus(collecting(config).folder) is None
 
 
-def test_one_large_document_cannot_be_held_out(config, tmp_path, data):
-    for path in sorted((data / "general").iterdir())[1:]:
+def test_a_folder_that_is_only_looked_at_may_be_tiny(config, data):
+    for path in sorted((data / "general").iterdir())[5:]:
         path.unlink()
-    (data / "general" / "00.txt").write_text("one long line without an end " * 2000)
-    with pytest.raises(DataError, match="in 1 documents are too little"):
-        corpus_of(config, tmp_path)
+    corpus = collect(replace(collecting(config), hold_out=False))
+    assert len(texts(corpus, "general", held_out=False)) == 5
+    assert texts(corpus, "math", held_out=True) == {}
 
 
-def test_a_source_of_which_nothing_is_left_is_refused_with_its_reasons(config, tmp_path, data):
-    for path in (data / "math").iterdir():  # copies of what another source has, and a file that is no text
-        path.write_bytes((data / "general" / path.name).read_bytes())
+def test_a_source_of_which_nothing_is_left_is_refused_with_its_reasons(config, data):
+    for path in (data / "math").iterdir():
+        path.write_text("too short\n")
     (data / "math" / "broken.txt").write_bytes(b"\x00\x01\x02\xff" * 30)
-    with pytest.raises(DataError, match="math: gave no text.") as caught:
-        corpus_of(config, tmp_path)
+    shutil.rmtree(data / "general")
+    (data / "math").rename(data / "general")
+    with pytest.raises(DataError, match="general: gave no text.") as caught:
+        corpus_of(config)
     assert "broken.txt" in caught.value.found
-    assert "leave the source out" in caught.value.remedy
+    assert caught.value.remedy == "Add text, or leave the source out."
 
 
-def test_it_is_collected_again_only_if_an_input_or_a_setting_has_changed(config, tmp_path, data):
-    first = corpus_of(config, tmp_path)
-    made = (tmp_path / "corpus" / "manifest.json").stat().st_mtime_ns
-    assert corpus_of(config, tmp_path).key == first.key == inputs_key(config.data, base=Path())
-    assert (tmp_path / "corpus" / "manifest.json").stat().st_mtime_ns == made
+def test_a_source_whose_documents_are_all_elsewhere_says_so(lab_config, lab, tmp_path):
+    """Twice the same folder under two names: whichever has the smaller ids keeps them; one document is moved to decide it."""
+    first = lab.source()
+    (tmp_path / "one").mkdir()
+    original = (lab.folder / "0.txt").read_text(encoding="utf-8").splitlines(keepends=True)[0]
+    for number in range(8):  # eight names, eight stable ids: in one of them the copy loses
+        other = tmp_path / "one" / f"copy{number}.txt"
+        other.write_text(original, encoding="utf-8")
+        config = lab_config(f"run{number}", data={"sources": [first, {**first, "path": str(other.parent), "name": "copy"}]})
+        try:
+            corpus_of(config)
+        except DataError as error:
+            assert error.where == "copy"
+            assert "gave no text.\n    1 of its documents are in another source too." in error.found
+            break
+        other.unlink()
+    else:
+        raise AssertionError("in none of eight places the copy lost")
+
+
+def test_a_source_without_a_single_part_gave_no_text(lab_config):
+    """Regression: it ended in an error of numpy's."""
+    with pytest.raises(DataError, match="lab: gave no text. Add text, or leave the source out."):
+        corpus_of(lab_config(fault="no parts"))
+
+
+def test_it_is_collected_again_only_if_an_input_or_a_setting_has_changed(config, data, changed):
+    first = corpus_of(config)
+    made = (first.folder / "manifest.json").stat().st_mtime_ns
+    assert corpus_of(config).key == first.key == inputs_key(collecting(config))
+    assert (first.folder / "manifest.json").stat().st_mtime_ns == made
     (data / "math" / "00.txt").touch()
-    assert corpus_of(config, tmp_path).key == first.key  # contents count, not dates
-    changed = config.model_copy(update={"data": config.data.model_copy(update={"validation_fraction": 0.1})})
-    assert corpus_of(changed, tmp_path).key != first.key
+    assert corpus_of(config).key == first.key  # contents count, not dates
+    for settings in (
+        {"validation_fraction": 0.1},
+        {"domain_ratio": 0.5, "general_ratio": 0.4},
+        {"deduplication": {"jaccard": 0.9}},
+        {"deduplication": {"paragraphs": "drop"}},
+        {"cleaning": {"rules": {"too_short": 3}}},
+        {"cleaning": {"personal_data": "mask"}},
+    ):
+        assert inputs_key(collecting(changed(config, settings))) != first.key
+    for settings in ({"num_workers": 3}, {"runner": "inline"}, {"packing": "concatenate"}, {"allow_repeats": True}):
+        assert inputs_key(collecting(changed(config, settings))) == first.key
     (data / "math" / "00.txt").write_text("something else " * 200)
-    assert corpus_of(config, tmp_path).key != first.key
+    assert corpus_of(config).key != first.key
 
 
-def test_equal_inputs_give_equal_bytes(config, tmp_path):
-    corpus_of(config, tmp_path / "a")
-    corpus_of(config, tmp_path / "b")
-    for path in sorted((tmp_path / "a" / "corpus").iterdir()):
-        assert path.read_bytes() == (tmp_path / "b" / "corpus" / path.name).read_bytes()
+def test_what_is_looked_for_belongs_to_the_inputs(config, tmp_path, changed):
+    exam = tmp_path / "finals.json"
+    exam.write_text(json.dumps([{"question": QUESTION}]))
+    without = inputs_key(collecting(config))
+    looked_for = changed(config, {"decontamination": {"exams": [str(exam)]}})
+    key = inputs_key(collecting(looked_for))
+    assert key != without
+    assert inputs_key(collecting(changed(looked_for, {"decontamination": {"action": "off"}}))) == without
+    assert inputs_key(collecting(changed(looked_for, {"decontamination": {"overlap": 0.9}}))) != key
+    exam.write_text(json.dumps([{"question": QUESTION + " Explain."}]))
+    assert inputs_key(collecting(looked_for)) != key
 
 
-def test_a_corpus_that_is_not_whole_is_collected_again(config, tmp_path):
-    corpus_of(config, tmp_path)
-    (tmp_path / "corpus" / "math.jsonl.zst").unlink()
-    assert open_corpus(tmp_path / "corpus") is None
-    assert len(texts(corpus_of(config, tmp_path), "math")) == 70
-    (tmp_path / "corpus" / "manifest.json").write_text("{")
-    assert open_corpus(tmp_path / "corpus") is None
-    (tmp_path / "corpus" / "manifest.json").write_text('{"version": 99}')
-    assert open_corpus(tmp_path / "corpus") is None
-    assert open_corpus(tmp_path / "nowhere") is None
+@pytest.mark.parametrize("action", ["drop", "annotate"])
+def test_a_planted_examination_question_is_dropped_or_kept_and_recorded(config, data, tmp_path, changed, action):
+    exam = tmp_path / "finals.json"
+    exam.write_text(json.dumps([{"id": "q7", "question": QUESTION}]))
+    leak = (data / "math" / "00.txt").read_text(encoding="utf-8") + QUESTION.replace(" ", "\n")
+    (data / "math" / "leak.txt").write_text(leak, encoding="utf-8")
+    corpus = corpus_of(changed(config, {"decontamination": {"exams": [str(exam)], "action": action}}))
+    assert [(each.suite, each.name, each.origin, each.action) for each in corpus.contamination] == [
+        ("finals", "q7", "leak.txt", action)
+    ]
+    fate = fates(corpus, "math")["leak.txt"]
+    if action == "drop":
+        assert fate == "exam"
+        assert leak not in texts(corpus, "math").values()
+        assert corpus.ledgers[2].sums.input_bytes["exam"] == len(leak.encode())
+    else:
+        assert fate in {"kept", "held_out", "near_duplicate"}, "as any other document"
+    assert corpus.questions == {"finals": 1}
 
 
-def test_a_damaged_corpus_is_named(config, tmp_path):
+@pytest.mark.slow
+def test_the_exam_of_the_evaluation_is_looked_for_without_being_named(config, data, changed):
+    from havoc_problems.catalog import exam_problems
+
+    problem = max(exam_problems(20), key=lambda each: len(each.statement))
+    leak = (data / "math" / "00.txt").read_text(encoding="utf-8") + problem.statement
+    (data / "math" / "leak.txt").write_text(leak, encoding="utf-8")
+    corpus = corpus_of(changed(config, evaluation={"exam_problems": 20}))
+    assert {(each.suite, each.name) for each in corpus.contamination} >= {("exam", f"{problem.family} {problem.seed}")}
+    assert fates(corpus, "math")["leak.txt"] == "exam"
+    assert corpus.questions == {"exam": 20}
+
+
+def test_rules_drop_general_text_and_annotate_domain_text_by_default(config, data):
+    junk = "Accept all cookies. Log in. Sign up for our newsletter. All rights reserved. "
+    for name in ("math", "general", "dialog"):
+        own = (data / name / ("talk.jsonl" if name == "dialog" else "07.txt")).read_text(encoding="utf-8")[:500]
+        (data / name / "junk.txt").write_text(f"{name} {junk * 10} {own}", encoding="utf-8")
+    corpus = corpus_of(config)
+    assert fates(corpus, "general")["junk.txt"] in corpus.facts["general"]["rules"]
+    assert fates(corpus, "math")["junk.txt"] in {"kept", "held_out"}
+    assert fates(corpus, "dialog")["junk.txt"] in {"kept", "held_out"}
+    for name in ("math", "general"):
+        fired = corpus.facts[name]["rules"]["boilerplate"]
+        assert fired["documents"] == 1
+        assert fired["examples"][0][0] == "junk.txt"
+        assert fired["examples"][0][3].startswith(f"{name} Accept all cookies.")
+    flagged = [line for line in corpus.ledger_lines("math") if "boilerplate" in line.get("flags", ())]
+    assert [line["spans"][0][0] for line in flagged] == ["junk.txt"]
+
+
+@pytest.mark.parametrize("action", ["annotate", "drop"])
+def test_a_preface_in_many_files_stays_in_one_or_in_all(config, data, changed, action):
+    preface = "This preface stands before every chapter of the book and says the same each time. " * 4
+    for number in range(6):
+        path = data / "math" / f"{number:02}.txt"
+        path.write_text(f"Chapter {number}\n\n{preface}\n\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    corpus = corpus_of(changed(config, {"deduplication": {"paragraphs": action}}))
+    with_it = [text for text in texts(corpus, "math").values() if preface.strip() in text]
+    assert len(with_it) == (6 if action == "annotate" else 1)
+    assert corpus.facts["math"]["repeated_paragraphs"] == 5
+    assert corpus.facts["math"]["repeated_paragraph_bytes"] == 5 * len(preface.strip())
+    for _, document in corpus.documents("math"):
+        raw = (data / "math" / document.origin).read_text(encoding="utf-8")
+        assert document.text == raw or (action == "drop" and document.text == raw.replace(preface.strip(), ""))
+
+
+def test_equal_inputs_give_equal_bytes(config, changed, tmp_path, contents):
+    one = corpus_of(config)
+    two = corpus_of(changed(config, run_dir=str(tmp_path / "other")))
+    assert contents(one.folder) == contents(two.folder)
+
+
+def test_a_corpus_that_is_not_whole_is_collected_again_from_what_is_left(config, contents):
+    corpus = corpus_of(config)
+    good = contents(corpus.folder)
+    for shard in corpus.shards("math"):
+        (shard.part / "seal.json").unlink()
+    assert open_corpus(corpus.folder) is None
+    assert len(texts(corpus_of(config), "math")) == 70
+    for content in ("{", '{"version": 99}', '{"version": 1}'):
+        (corpus.folder / "manifest.json").write_text(content)
+        assert open_corpus(corpus.folder) is None
+        corpus_of(config)
+        assert contents(corpus.folder) == good
+
+
+def test_a_damaged_corpus_is_named(config):
     """Regression: a flipped bit gave other text, or an error of zstandard's."""
-    corpus = corpus_of(config, tmp_path)
-    path = tmp_path / "corpus" / "math.jsonl.zst"
+    corpus = corpus_of(config)
+    path = corpus.shards("math")[0].part / "documents.jsonl.zst"
     good = path.read_bytes()
-    for at in range(20, len(good), len(good) // 12):
+    for at in range(0, len(good), len(good) // 12):
         damaged = bytearray(good)
         damaged[at] ^= 16
         path.write_bytes(damaged)
-        with pytest.raises(DataError, match=r"math.jsonl.zst: is damaged \(") as caught:
+        with pytest.raises(DataError, match=r"documents.jsonl.zst: is damaged \(") as caught:
             texts(corpus, "math")
         assert f"Delete {corpus.folder}" in caught.value.remedy
 
 
-def test_half_a_surrogate_pair_becomes_a_replacement_character(config, tmp_path, data):
-    line = json.dumps({"text": "before \ud800 after " + "x" * 3000})
-    (data / "general" / "odd.jsonl").write_text(line + "\n")
-    corpus = corpus_of(config, tmp_path)
-    assert any("before \ufffd after" in text for text in texts(corpus, "general").values())
+def test_arrays_that_are_damaged_do_not_decide_about_the_next_corpus(config, data, contents, changed, tmp_path):
+    """Regression: a part that was examined before was compared as it lay there, whatever had become of it."""
+    corpus = corpus_of(config)
+    for shard in corpus.shards("math"):
+        for name in ("digests.npy", "signatures.npy", "facts.json"):
+            raw = bytearray((shard.part / name).read_bytes())
+            raw[-3] ^= 1
+            (shard.part / name).write_bytes(raw)
+    (data / "stats" / "new.txt").write_text("something new " * 200)
+    again = corpus_of(config)
+    fresh = corpus_of(changed(config, run_dir=str(tmp_path / "fresh")))
+    assert contents(again.folder) == contents(fresh.folder)
 
 
-def test_line_separators_inside_a_text_break_no_line(config, tmp_path, data):
-    odd = "a\u2028b\x85c\u2029d\x0b\x0c\x1c" + "y" * 3000
-    (data / "general" / "odd.txt").write_text(odd, encoding="utf-8")
-    corpus = corpus_of(config, tmp_path)
-    assert odd in texts(corpus, "general").values()
+def test_half_a_surrogate_pair_becomes_a_replacement_character(config, data):
+    line = json.dumps({"text": "before \ud800 after " + "the mean of a sample is x. " * 100})
+    (data / "math" / "odd.jsonl").write_text(line + "\n")
+    corpus = corpus_of(config)
+    assert any("before \ufffd after" in text for text in texts(corpus, "math").values())
+
+
+def test_half_a_surrogate_pair_in_names_and_reasons_harms_nothing(lab_config):
+    """Regression: a licence or a reason that JSON can spell and UTF-8 cannot ended in a UnicodeEncodeError."""
+    config = lab_config(fault="rejects")
+    corpus = corpus_of(config)
+    assert corpus.ledgers[0].sums.documents["a_rule"] == 5
+    assert open_corpus(corpus.folder) == corpus
+    assert [line["licence"] for line in corpus.ledger_lines("lab") if "licence" in line][0] == "my ? licence"
+
+
+def test_line_separators_inside_a_text_break_no_line(config, data):
+    odd = "a\u2028b\x85c\u2029d\x0b\x0c\x1c" + "the mean of a sample is y. " * 100
+    (data / "math" / "odd.txt").write_text(odd, encoding="utf-8")
+    corpus = corpus_of(config)
+    assert odd in texts(corpus, "math").values()
 
 
 def test_the_text_of_a_dialog_is_its_contents():
@@ -189,53 +368,96 @@ def test_the_text_of_a_dialog_is_its_contents():
     assert document_text(Document("x", "plain")) == "plain"
 
 
-def test_a_file_whose_name_is_no_text_is_kept_or_named(config, tmp_path, data):
-    (data / "math" / os.fsdecode(b"caf\xe9.txt")).write_text("a new text " * 300)
-    corpus = corpus_of(config, tmp_path)
-    assert len(texts(corpus, "math")) + len(next(x for x in corpus.ledgers if x.name == "math").examples) == 71
+def test_a_file_whose_name_is_no_text_is_kept(config, data):
+    (data / "math" / os.fsdecode(b"caf\xe9.txt")).write_text("a new text that nobody has read before " * 100)
+    corpus = corpus_of(config)
+    assert fates(corpus, "math")["caf\\xe9.txt"] in {"kept", "held_out"}
 
 
-DAMAGE = {
-    "nothing but a version": lambda values: {"version": 1},
-    "a list": lambda values: [values],
-    "a number": lambda values: 1,
-    "another version": lambda values: values | {"version": 2},
-    "a key that is a number": lambda values: values | {"key": 3},
-    "ratios that are a list": lambda values: values | {"ratios": [1.0]},
-    "a ratio that is a text": lambda values: values | {"ratios": {"domain": "all"}},
-    "missing groups that are numbers": lambda values: values | {"missing_groups": [3]},
-    "a flag that is a text": lambda values: values | {"dummy": "no"},
-    "ledgers that are null": lambda values: values | {"ledgers": None},
-    "a ledger that is a text": lambda values: values | {"ledgers": ["math"]},
-    "a ledger with more": lambda values: values | {"ledgers": [values["ledgers"][0] | {"more": 1}]},
-    "a count that is a text": lambda values: values | {"ledgers": [values["ledgers"][0] | {"kept": "70"}]},
-    "a group that is a list": lambda values: values | {"ledgers": [values["ledgers"][0] | {"group": []}]},
-    "a ledger without its group": lambda values: values | {"held_out": {}},
-    "ids that are numbers": lambda values: values | {"held_out": {group: [7] for group in values["held_out"]}},
-    "ids that are a text": lambda values: values | {"held_out": dict.fromkeys(values["held_out"], "abc")},
-    "missing groups that are a text": lambda values: values | {"missing_groups": "dialog"},
-    "a name that leads out": lambda values: values | {"ledgers": [values["ledgers"][0] | {"name": "../outside"}]},
-}
+def test_a_file_that_comes_is_read_with_nothing_else(lab, lab_config, contents):
+    config = lab_config()
+    corpus = corpus_of(config)
+    assert lab.read() == [f"{number}.txt" for number in range(5)]
+    (lab.folder / "new.txt").write_text("A text that has come later and is like no other of them. " * 20)
+    later = corpus_of(config)
+    assert lab.read() == ["new.txt"]
+    assert {part for part, _ in corpus.parts["lab"]} < {part for part, _ in later.parts["lab"]}
+    (lab.folder / "1.txt").write_text("Another text in the place of the old one, and a longer one at that. " * 20)
+    corpus_of(config)
+    assert lab.read() == ["1.txt"]
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_manifest_is_no_corpus(ready, tmp_path, damage):
-    """Regression: a manifest that was JSON but not ours ended in a traceback."""
-    good = collect_corpus(ready).folder
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    for path in good.iterdir():
-        (folder / path.name).symlink_to(path)
-    (tmp_path / "outside.jsonl.zst").write_bytes(b"")
-    values = json.loads((good / "manifest.json").read_text(encoding="utf-8"))
-    assert open_corpus(folder) is not None
-    (folder / "manifest.json").unlink()
-    (folder / "manifest.json").write_text(json.dumps(DAMAGE[damage](values)), encoding="utf-8")
+def test_what_is_no_longer_needed_is_swept_away(lab, lab_config):
+    config = lab_config()
+    corpus_of(config)
+    (lab.folder / "0.txt").write_bytes((lab.folder / "0.txt").read_bytes() + (lab.folder / "4.txt").read_bytes())
+    (lab.folder / "4.txt").unlink()
+    corpus = corpus_of(config)
+    for place, number in (("parts", 0), ("settled", 1)):
+        found = {each.name for each in (corpus.folder / place).iterdir()}
+        assert found == {pair[number] for pair in corpus.parts["lab"]}
+        assert all(is_sealed(corpus.folder / place / name) for name in found)
+    assert len(corpus.parts["lab"]) == 4
+
+
+def test_a_source_that_was_taken_out_leaves_nothing(config, data):
+    corpus_of(config)
+    shutil.rmtree(data / "stats")
+    corpus = corpus_of(config)
+    assert "stats" not in corpus.groups
+    parts = {part for pairs in corpus.parts.values() for part, _ in pairs}
+    assert {each.name for each in (corpus.folder / "parts").iterdir()} == parts
+
+
+@pytest.mark.parametrize(
+    ("settings", "read_again"),
+    [
+        ({"cleaning": {"rules": {"too_short": 3}}}, True),
+        ({"cleaning": {"domain": "drop"}}, True),
+        ({"cleaning": {"personal_data": "mask"}}, True),
+        ({"deduplication": {"jaccard": 0.9}}, False),
+        ({"deduplication": {"paragraphs": "drop"}}, False),
+        ({"deduplication": {"domain": "annotate"}}, False),
+        ({"validation_fraction": 0.1}, False),
+    ],
+)
+def test_only_what_a_setting_touches_is_done_again(lab, lab_config, contents, settings, read_again):
+    before = corpus_of(lab_config())
+    lab.read()
+    after = corpus_of(lab_config(data=settings))
+    assert after.key != before.key
+    assert lab.read() == ([f"{number}.txt" for number in range(5)] if read_again else [])
+    assert contents(after.folder) == contents(corpus_of(lab_config("fresh", data=settings)).folder)
+
+
+def test_what_is_done_to_another_group_touches_nothing(lab_config):
+    key = inputs_key(collecting(lab_config()))
+    assert inputs_key(collecting(lab_config(data={"cleaning": {"general": "annotate"}}))) == key
+
+
+def test_a_folder_that_is_named_twice_is_read_once_and_its_copies_are_duplicates(lab, lab_config):
+    """Regression: two processes wrote into the same folder, and removed what the other one was writing."""
+    config = lab_config(data={"sources": [lab.source(), lab.source()], "num_workers": 2})
+    corpus = corpus_of(config)
+    assert lab.read() == [f"{number}.txt" for number in range(5)]
+    sums = corpus.ledgers[0].sums.documents
+    assert sums["kept"] + sums["held_out"] == sums["duplicate"] == 150
+    assert len(corpus.parts["lab"]) == 10
+
+
+def test_a_worker_that_is_killed_is_an_error_and_what_was_finished_is_kept(lab, lab_config, contents):
+    """The file that kills who reads it is the last: the others are finished, or were at work."""
+    config = lab_config(data={"num_workers": 2})
+    lab.trap("4.txt", 20)
+    with pytest.raises(DataError, match="data.runner: a process that worked on the text died") as caught:
+        corpus_of(config)
+    assert "What was finished is kept; call it again to go on." in caught.value.remedy
+    folder = collecting(config).folder
+    finished = [each for each in (folder / "parts").iterdir() if not each.name.startswith(".")]
+    assert all(map(is_sealed, finished))
     assert open_corpus(folder) is None
-
-
-def test_a_corpus_with_a_damaged_manifest_is_collected_again(config, tmp_path):
-    key = corpus_of(config, tmp_path).key
-    (tmp_path / "corpus" / "manifest.json").write_text('{"version": 1}')
-    assert corpus_of(config, tmp_path).key == key
-    assert open_corpus(tmp_path / "corpus") is not None
+    lab.read()
+    corpus_of(config)
+    assert len(lab.read()) == 5 - len(finished)
+    corpus_of(lab_config("undisturbed"))
+    assert contents(folder) == contents(folder.parents[1] / "undisturbed" / "corpus")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 
 import pytest
 from pydantic import ValidationError
@@ -48,3 +49,10 @@ def test_random_words_come_from_nowhere() -> None:
         build("x", Options())
     with pytest.raises(ValidationError):
         Options(documents=0)
+
+
+def test_a_part_that_was_sent_elsewhere_gives_the_documents_of_the_source() -> None:
+    source = build(None, Options(documents=5, words=3))
+    (part,) = source.parts()
+    assert list(pickle.loads(pickle.dumps(part)).documents()) == list(source.documents())
+    assert (part.key, part.sizes(), source.rejected()) == (source.fingerprint(), {}, ())

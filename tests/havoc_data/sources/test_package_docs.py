@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import time
@@ -159,3 +160,10 @@ def test_the_four_collections_hold_8_mb_of_text_and_are_read_in_seconds() -> Non
     assert time.process_time() - start < 40
     assert sum(megabytes.values()) > 8
     assert min(megabytes.values()) > 1
+
+
+def test_a_part_that_was_sent_elsewhere_gives_the_documents_of_the_source() -> None:
+    source = build(None, Options(packages=("json", "string")))
+    (part,) = source.parts()
+    assert list(pickle.loads(pickle.dumps(part)).documents()) == list(source.documents())
+    assert (part.key, part.sizes(), source.rejected()) == (source.fingerprint(), {}, ())

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from pydantic import ValidationError
 
@@ -67,3 +69,23 @@ def test_the_fingerprint_follows_the_count_and_the_families() -> None:
     ]
     assert prints[0] == prints[1]
     assert len(set(prints)) == 3
+
+
+def test_each_family_is_a_part_and_together_they_are_all_problems() -> None:
+    source = build(None, Options(count=43))
+    parts = source.parts()
+    assert [part.count for part in parts] == [6, 6, 6, 5, 5, 5, 5, 5]
+    made = [document for part in parts for document in part.documents()]
+    assert sorted(made, key=str) == sorted(source.documents(), key=str)
+    assert (source.rejected(), parts[0].sizes()) == ((), {})
+    assert len(build(None, Options(count=3)).parts()) == 3
+
+
+def test_the_key_of_a_part_follows_its_family_and_count_alone() -> None:
+    keys = {part.family: part.key for part in build(None, Options(count=16)).parts()}
+    assert len(set(keys.values())) == 8
+    (alone,) = build(None, Options(count=2, families=("derivative",))).parts()
+    assert alone.key == keys["derivative"]
+    (more,) = build(None, Options(count=3, families=("derivative",))).parts()
+    assert more.key != alone.key
+    assert pickle.loads(pickle.dumps(more)) == more

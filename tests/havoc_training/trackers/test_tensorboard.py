@@ -13,7 +13,7 @@ from havoc_training.trackers import tensorboard
 
 
 def stepped(step):
-    return StepRecord(step, 3.0 - step / 10, 1e-3, 0.5, 1000, 0.5, 2**30, 0.1, "ab", False)
+    return StepRecord(step, 3.0 - step / 10, 1e-3, 0.5, 1000, 0.5, 2**30, 0.1, "ab", (0, 4), 0, False)
 
 
 def tracker(folder):
