@@ -28,6 +28,7 @@ def _on_or_off(value: Any) -> Any:
 Whole = Annotated[int, BeforeValidator(_no_truth_value)]
 Positive = Annotated[Whole, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Action = Annotated[Literal["annotate", "drop", "off"], BeforeValidator(_on_or_off)]
 
 
 class Section(BaseModel):
@@ -227,18 +228,18 @@ class RulesConfig(Section):
 class CleaningConfig(Section):
     """What is done about text that looks like junk, is broken, or holds personal data."""
 
-    domain: Literal["annotate", "drop", "off"] = "annotate"
+    domain: Action = "annotate"
     """Rules on domain text: name what fires and keep the text, leave the text out, or do not look."""
-    general: Literal["annotate", "drop", "off"] = "drop"
+    general: Action = "drop"
     """Rules on general text."""
-    dialog: Literal["annotate", "drop", "off"] = "annotate"
+    dialog: Action = "annotate"
     """Rules on dialog."""
     rules: RulesConfig = RulesConfig()
     """The rules and their limits."""
     languages: list[str] = []
     """Languages to keep, as ISO 639-1 codes such as en; a text in another is dropped or annotated as by a rule. Empty:
     languages are not identified."""
-    personal_data: Literal["report", "mask", "off"] = "report"
+    personal_data: Annotated[Literal["report", "mask", "off"], BeforeValidator(_on_or_off)] = "report"
     """E-mail addresses, phone numbers, keys and the like: count them, put words such as [email] in their place, or do not
     look. No special tokens: a text never holds any."""
     mend_encoding: bool = True
@@ -253,15 +254,15 @@ class CleaningConfig(Section):
 class DeduplicationConfig(Section):
     """What is done about text that occurs more than once. Equal documents are always left out but for one."""
 
-    domain: Literal["annotate", "drop", "off"] = "drop"
+    domain: Action = "drop"
     """Near-duplicates in domain text: name them and keep them, leave out all but one, or do not look."""
-    general: Literal["annotate", "drop", "off"] = "drop"
+    general: Action = "drop"
     """Near-duplicates in general text."""
-    dialog: Literal["annotate", "drop", "off"] = "annotate"
+    dialog: Action = "annotate"
     """Near-duplicates in dialog; problems that differ in their numbers alone are many and wanted."""
     jaccard: Annotated[float, Field(ge=0.5, le=1.0)] = 0.75
     """Share of common word 5-grams, digits and operators included, from which two documents are near-duplicates."""
-    paragraphs: Literal["annotate", "drop", "off"] = "annotate"
+    paragraphs: Action = "annotate"
     """Paragraphs of 200 characters or more that occurred in another document: count them, or leave them out."""
 
     @property
@@ -273,7 +274,7 @@ class DeduplicationConfig(Section):
 class DecontaminationConfig(Section):
     """What is done about examination questions in the text."""
 
-    action: Literal["annotate", "drop", "off"] = "drop"
+    action: Action = "drop"
     """Documents that hold an examination question: name them and keep them, leave them out, or do not look."""
     exams: list[str] = []
     """Files of questions (.json, .jsonl, .csv), besides the exam of `evaluation`."""

@@ -6,17 +6,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import zstandard
 
 from havoc_core.errors import DataError
 
+_READ_BYTES = 64 * 1024
 _REMEDY = "Build it again: havoc data build."
 
 
@@ -49,8 +49,7 @@ def read_held_out(path: Path) -> Iterator[HeldOutDocument]:
     """
     try:
         with path.open("rb") as file:
-            unpacked = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-            for number, line in enumerate(io.TextIOWrapper(unpacked, encoding="utf-8", newline="\n"), start=1):
+            for number, line in enumerate(_lines(file), start=1):
                 document = _document(line, where=f"{path}:{number}")
                 if document.num_bytes:
                     yield document
@@ -58,6 +57,29 @@ def read_held_out(path: Path) -> Iterator[HeldOutDocument]:
         raise DataError(str(path), f"cannot be read ({error.strerror or error}).", _REMEDY) from None
     except (zstandard.ZstdError, UnicodeDecodeError) as error:
         raise DataError(str(path), f"is damaged ({error}).", _REMEDY) from None
+
+
+def _lines(file: BinaryIO) -> Iterator[str]:
+    rest = b""
+    for block in _unpacked(file):
+        *lines, rest = (rest + block).split(b"\n")
+        yield from (line.decode() for line in lines)
+    if rest:
+        yield rest.decode()
+
+
+def _unpacked(file: BinaryIO) -> Iterator[bytes]:
+    """All frames of a file; zstandard's own stream reader takes one that breaks off for one that ends."""
+    frame = zstandard.ZstdDecompressor().decompressobj()
+    inside = False
+    while block := file.read(_READ_BYTES):
+        while block:
+            yield frame.decompress(block)
+            block, inside = frame.unused_data, not frame.eof
+            if frame.eof:
+                frame = zstandard.ZstdDecompressor().decompressobj()
+    if inside:
+        raise zstandard.ZstdError("it breaks off")
 
 
 def _document(line: str, *, where: str) -> HeldOutDocument:

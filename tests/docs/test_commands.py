@@ -80,7 +80,7 @@ class Parsed(Exception):  # noqa: N818 - nothing went wrong: the command has wha
 
 
 def parsed(arguments, monkeypatch):
-    """What a command makes of its arguments, by its own parser; it stops there."""
+    """What a command makes of its arguments, by its own parser; it stops there, in whatever file its parser is called."""
     command = importlib.import_module(f"havoc_cli.{arguments[0]}")
 
     def parse(*args, **kwargs):
@@ -89,8 +89,10 @@ def parsed(arguments, monkeypatch):
     def parse_with_settings(*args, **kwargs):
         raise Parsed(*cli_flags.parse_with_settings(*args, **kwargs))
 
-    monkeypatch.setattr(command, "parse", parse, raising=False)
-    monkeypatch.setattr(command, "parse_with_settings", parse_with_settings, raising=False)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("havoc_cli.") and module is not cli_flags:
+            monkeypatch.setattr(module, "parse", parse, raising=False)
+            monkeypatch.setattr(module, "parse_with_settings", parse_with_settings, raising=False)
     with pytest.raises(Parsed) as caught:
         command.run(arguments[1:])
     return caught.value
@@ -151,6 +153,22 @@ def test_every_page_is_reached_from_the_map():
     assert set((ROOT / "docs").rglob("*.md")) <= reached
 
 
+@pytest.mark.parametrize("command", ["card", "build", "look", "replay", "sample", "export", "import"])
+def test_the_docs_show_every_command_about_data(command):
+    shown = [havoc_arguments(snippet.text) or [] for snippet in COMMAND_LINES]
+    assert any(arguments[:2] == ["data", command] for arguments in shown)
+
+
+def test_a_command_whose_parser_lies_in_another_file_is_parsed_and_not_run(monkeypatch, tmp_path):
+    exported = parsed(["data", "export", str(tmp_path / "out"), "--format", "olmo", "--bos"], monkeypatch).flags
+    assert (exported.format, exported.bos) == ("olmo", True)
+    assert parsed(["data", "card", "one", "two"], monkeypatch).flags.paths == ("one", "two")
+    assert parsed(["data", "replay", "--step", "7"], monkeypatch).flags.step == 7
+    with pytest.raises(SystemExit, match="2"):
+        parsed(["data", "import", "file", "--format", "olmo"], monkeypatch)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_wrong_flag_and_a_wrong_value_would_be_found(monkeypatch):
     with pytest.raises(SystemExit, match="2"):
         parsed(["train", "--learning-rat", "3e-4"], monkeypatch)
@@ -179,8 +197,9 @@ def test_the_page_on_your_own_text_works_from_top_to_bottom(tmp_path):
             (folder / f"{number}.txt").write_text("\n".join(lines))
     done = []
     for snippet in COMMAND_LINES:
-        if snippet.where.startswith("docs/how_to/your_own_text.md") and "data sample" not in snippet.text:
-            arguments = shlex.split(snippet.text.replace("configs/", f"{ROOT}/configs/"))[1:]
+        arguments = havoc_arguments(snippet.text.replace("configs/", f"{ROOT}/configs/"))
+        on_the_page = snippet.where.startswith("docs/how_to/your_own_text.md")
+        if on_the_page and arguments is not None and arguments[:2] != ["data", "sample"]:
             code = "import sys; from havoc_cli.main import main; sys.exit(main(sys.argv[1:]))"
             environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
             run = subprocess.run(
@@ -191,6 +210,7 @@ def test_the_page_on_your_own_text_works_from_top_to_bottom(tmp_path):
                 text=True,
             )
             assert run.returncode == 0, f"{snippet.text}\n{run.stdout}\n{run.stderr}"
-            done.append(arguments[0])
-    assert done == ["data", "data", "run"]
-    assert (tmp_path / "runs/mine/logs/report.html").is_file()
+            done.append(" ".join(word for word in arguments[:2] if not word.startswith("-")))
+    assert done == ["data card", "data build", "data look", "run", "data replay"]
+    for made in ("card.html", "runs/mine/logs/card.html", "runs/mine/logs/report.html"):
+        assert (tmp_path / made).is_file(), made

@@ -16,9 +16,11 @@ def test_build_says_what_became_of_every_source_and_what_is_held_out(havoc, conf
     for group in ("domain", "general", "dialog"):
         assert f"{group} ({group}): " in said.out
         assert f"held out of {group}: " in said.out
-    assert "kept " in said.out and "duplicates 0" in said.out and "rejected 0" in said.out
+    assert "kept " in said.out and "duplicate 0" in said.out and "rejected 0" in said.out
     manifest = (here / "run" / "store" / "manifest.json").read_bytes()
-    assert said.out.endswith(f"store {hashlib.sha256(manifest).hexdigest()}\n")
+    assert f"store {hashlib.sha256(manifest).hexdigest()}\n" in said.out
+    card = here / "run" / "logs" / "card.html"
+    assert said.out.endswith(f"data card {card}\n") and "readings" in card.read_text(encoding="utf-8").lower()
 
 
 def test_build_again_leaves_the_store_as_it_is(havoc, config, here):

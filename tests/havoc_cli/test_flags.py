@@ -25,6 +25,14 @@ OTHER_VALUES = {
     "data.exclude": ["**/a_*", "b"], "tokenizer.vocab_size": 1024, "tokenizer.sample_bytes": 4096,
     "optimizer_options": {"momentum": 0.9}, "tracking.trackers": [], "evaluation.sample_prompts": ["a: b", "c"],
     "max_epochs": 2.5, "rows_per_step": 8, "max_steps": 7, "threads": 3, "data.num_workers": 2,
+    "data.cleaning.domain": "drop", "data.cleaning.general": "annotate", "data.cleaning.dialog": "off",
+    "data.cleaning.languages": ["en", "de"], "data.cleaning.personal_data": "mask", "data.deduplication.domain": "annotate",
+    "data.deduplication.general": "annotate", "data.deduplication.dialog": "drop", "data.deduplication.jaccard": 0.9,
+    "data.deduplication.paragraphs": "drop", "data.decontamination.action": "annotate", "data.runner": "inline",
+    "data.decontamination.exams": ["a.jsonl"], "data.decontamination.overlap": 0.9, "data.runner_options": {"a": 1},
+    "data.cleaning.rules.links": 0.5, "data.cleaning.rules.repeated_lines": 0.5, "data.cleaning.rules.menu_lines": 0.5,
+    "data.cleaning.rules.repeated_paragraphs": 0.5, "data.cleaning.rules.repeated_phrases": 0.5,
+    "data.cleaning.rules.few_letters": 0.5, "data.cleaning.rules.bullet_lines": 0.5,
     "model.dropout": 0.1, "adam_beta1": 0.8, "adam_beta2": 0.9, "decay_fraction": 0.4, "data.validation_fraction": 0.1,
 }  # fmt: skip
 """Another valid value than the default; what is missing here is made from the default."""

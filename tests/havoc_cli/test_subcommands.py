@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 WORDS = {
-    "data": ["sample", "build", "look"],
+    "data": ["card", "build", "look", "replay", "sample", "export", "import"],
     "tokenizer": ["train", "report"],
     "checkpoint": ["list", "verify"],
     "config": ["show", "check", "schema"],

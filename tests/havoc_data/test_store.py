@@ -242,3 +242,81 @@ def test_nothing_to_seal_writes_nothing(tmp_path):
     writer.seal()
     assert writer.shards == []
     assert list((tmp_path / "a").iterdir()) == []
+
+
+@pytest.mark.parametrize("wanted", [[], [0], [3], [1, 2], [3, 0, 3], [0, 1, 2, 3]])
+def test_where_some_documents_came_from_is_found_in_their_own_shards(tmp_path, wanted):
+    source = write(tmp_path).training["a"]
+    found = source.provenance_of(wanted)
+    everything = list(source.provenance())
+    assert found == {number: everything[number] for number in wanted}
+
+
+def test_a_shard_in_which_nothing_is_wanted_is_not_read(tmp_path):
+    source = write(tmp_path).training["a"]
+    (tmp_path / "a" / "00001.prov.zst").unlink()
+    assert sorted(source.provenance_of([0, 1, 3])) == [0, 1, 3]
+    with pytest.raises(FileNotFoundError):
+        source.provenance_of([2])
+
+
+def test_boundaries_of_a_shard_are_counted_in_the_source(tmp_path):
+    source = write(tmp_path).training["a"]
+    assert [source.offsets_of_shard(number).tolist() for number in range(source.num_shards)] == [
+        [0, 3, 5],
+        [5, 10],
+        [10, 13],
+    ]
+    assert source.offsets().tolist() == [0, 3, 5, 10, 13]
+
+
+def test_equal_checksums_are_of_equal_rows(tmp_path):
+    one, same, other = write(tmp_path / "x"), write(tmp_path / "y"), write(tmp_path / "z", DOCUMENTS[::-1])
+    assert one.training["a"].checksums() == same.training["a"].checksums() != other.training["a"].checksums()
+    assert len(one.training["a"].checksums()) == 2 * 3
+    # Where a text came from changes no row.
+    assert one.training["a"].checksums() == one.validation["domain"].checksums()
+
+
+def test_what_lies_here_is_not_fetched_ahead(tmp_path):
+    source = write(tmp_path).training["a"]
+    source.read_ahead([(0, 3), (5, 10), (10, 13)])
+    assert source.tokens(5, 10).tolist() == DOCUMENTS[2]
+    assert not write(tmp_path).is_far
+
+
+def test_a_store_in_a_folder_is_opened_where_it_lies(tmp_path):
+    store = write(tmp_path / "store")
+    assert open_store(str(tmp_path / "store"), copies=tmp_path / "copies").id == store.id
+    assert not (tmp_path / "copies").exists()
+    with pytest.raises(DataError, match=r"nowhere: holds no token store\. Build it: havoc data build\."):
+        open_store(str(tmp_path / "nowhere"), copies=tmp_path / "copies")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    documents=st.lists(st.lists(st.integers(0, 60_000), min_size=2, max_size=9), min_size=1, max_size=12),
+    parts=st.lists(st.integers(1, 5), min_size=1, max_size=6),
+    shard_bytes=st.integers(1, 80),
+)
+def test_shards_of_several_writers_join_to_those_of_one(tmp_path_factory, documents, parts, shard_bytes):
+    """Whoever tokenized which part, the store is the same: its tokens, its boundaries, its provenance."""
+    folder = tmp_path_factory.mktemp("s")
+    joined = ShardWriter(folder / "joined", dtype=np.dtype("uint16"), shard_bytes=10**6)
+    at = 0
+    for number, size in enumerate([*parts, len(documents)]):
+        writer = ShardWriter(folder / f"part{number}", dtype=np.dtype("uint16"), shard_bytes=shard_bytes)
+        for ids in documents[at : at + size]:
+            writer.add(np.array(ids), {"ordinal": documents.index(ids)})
+        at += size
+        writer.seal()
+        joined.append(folder / f"part{number}", writer.shards)
+    joined.seal()
+    (shard,) = joined.shards
+    tokens = np.fromfile(folder / "joined" / "00000.tok", "<u2")
+    offsets = np.fromfile(folder / "joined" / "00000.doc", "<u8").tolist()
+    assert [tokens[a:b].tolist() for a, b in zip(offsets[:-1], offsets[1:], strict=True)] == documents
+    assert (shard["tokens"], shard["documents"]) == (sum(map(len, documents)), len(documents))
+    for suffix, (size, digest) in shard["files"].items():
+        content = (folder / "joined" / f"00000{suffix}").read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (size, digest)

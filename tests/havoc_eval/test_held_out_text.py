@@ -50,6 +50,22 @@ def test_a_damaged_file_is_named(tmp_path: Path, data: bytes) -> None:
         list(read_held_out(tmp_path / "bad"))
 
 
+def test_a_file_that_breaks_off_anywhere_is_named(tmp_path: Path) -> None:
+    """Regression: half a frame was taken for the end, and the evaluation went on with the texts before it, or with none."""
+    line = b'{"id": "1", "source": "s", "text": "a"}\n'
+    first = len(zstandard.compress(line))
+    whole = zstandard.compress(line) + zstandard.compress(line * 3000)
+    for length in range(1, len(whole)):
+        (tmp_path / "bad").write_bytes(whole[:length])
+        if length == first:
+            assert len(list(read_held_out(tmp_path / "bad"))) == 1
+            continue
+        with pytest.raises(DataError, match=r"bad: is damaged \(.*\)\. Build it again"):
+            list(read_held_out(tmp_path / "bad"))
+    (tmp_path / "bad").write_bytes(whole)
+    assert len(list(read_held_out(tmp_path / "bad"))) == 3001
+
+
 @pytest.mark.parametrize(
     "line",
     [

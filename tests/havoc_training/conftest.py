@@ -117,6 +117,12 @@ def new_run(prepared: Path, tmp_path: Path) -> Callable[..., Run]:
     return make
 
 
+@pytest.fixture(scope="session")
+def run_in() -> Callable[[Path], Run]:
+    """A run in a folder that is there."""
+    return Run
+
+
 @pytest.fixture
 def run(new_run: Callable[..., Run]) -> Run:
     return new_run()

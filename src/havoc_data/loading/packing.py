@@ -67,7 +67,7 @@ def plan_rows(
         pairs.append(of_block[2].astype(np.int32))
         num_fragments += len(of_block[1])
     row_starts, num_pairs = np.concatenate(starts), np.concatenate(pairs)
-    labels = np.add.reduceat(num_pairs, row_starts[:-1]) if len(row_starts) > 1 else num_pairs
+    labels = np.add.reduceat(num_pairs, row_starts[:-1], dtype=np.int32) if len(row_starts) > 1 else num_pairs
     by_labels = np.argsort(labels, kind="stable")
     return PackPlan(row_starts, np.concatenate(first), num_pairs, labels, by_labels, int(num_pairs.sum(dtype=np.int64)))
 

@@ -25,7 +25,7 @@ from havoc_data.prepare.corpus import VERSION, Corpus, manifest_of, open_corpus
 from havoc_data.prepare.examine import Examination, ExamineTask, examine
 from havoc_data.prepare.exams import ExamItem
 from havoc_data.prepare.facts import Facts, excerpt_of, merge
-from havoc_data.prepare.ledger import SourceLedger, Sums, does_not_close, sum_lines
+from havoc_data.prepare.ledger import FATES, SourceLedger, Sums, does_not_close, sum_lines
 from havoc_data.prepare.questions import ExamQuestions, read_questions
 from havoc_data.prepare.settle import NOTHING_SETTLED, SettleTask, read_lines, settle
 from havoc_data.runner import RUNNERS, Runner, run_each
@@ -150,13 +150,14 @@ def _refuse_empty(corpus: Corpus) -> None:
     """An empty source is an error: nothing is put in the place of what the user meant to be text."""
     for ledger in corpus.ledgers:
         if not ledger.kept:
-            others = (
-                f"\n    {ledger.duplicates} of its documents are in another source too." if ledger.duplicates else ""
-            )
+            rejected = {fate: n for fate, n in ledger.sums.documents.items() if fate not in FATES}
+            reasons = [f"{count:,} by the rule {fate}" for fate, count in rejected.items()]
+            reasons += [f"{ledger.duplicates:,} that other sources hold too"] if ledger.duplicates else []
             raise DataError(
                 ledger.name,
-                "gave no text." + others + "".join(f"\n    {each}" for each in ledger.examples[:5]),
-                "Add text, or leave the source out.",
+                f"gave no text. Left out: {', '.join(reasons) or 'nothing'}."
+                + "".join(f"\n    {each}" for each in ledger.examples[:5]),
+                "Add text, change the rule, or leave the source out.",
             )
 
 

@@ -31,7 +31,7 @@ from havoc_data.document import Document, Rejected, Span, document_text
 from havoc_data.prepare.comparable import ARRAYS, LookedAt, arrays_of, empty_array
 from havoc_data.prepare.exams import VERSION as EXAMS_VERSION
 from havoc_data.prepare.exams import ExamIndex, Hit
-from havoc_data.prepare.facts import Facts
+from havoc_data.prepare.facts import Facts, format_name
 from havoc_data.prepare.languages import identify
 from havoc_data.prepare.ledger import does_not_close, unaccounted
 from havoc_data.prepare.personal_data import find, mask
@@ -148,7 +148,8 @@ class _Examiner:
     def _look(self, document: Document, text: str, hits: Sequence[Hit]) -> LookedAt | Rejected:
         """A document with what was found in it, or the reject that it becomes."""
         raw = text.encode()
-        self._facts.see(document, self._task.form, len(raw))
+        size = sum(span.end - span.start for span in document.spans) if self._sizes else len(raw)
+        self._facts.see(document, self._form(document.origin), size=size, text_bytes=len(raw))
         flags, reject = [], None
         for rule, value, limit in self._findings(text, raw):
             self._facts.fire(rule, document.origin, (value, limit), text, len(raw))
@@ -200,8 +201,12 @@ class _Examiner:
         spans, size = self._account(item)
         text = len(document_text(item).encode("utf-8", "replace")) if isinstance(item, Document) else 0
         if isinstance(item, Rejected):
-            self._facts.reject(item, self._task.form)
+            self._facts.reject(item, self._form(item.origin))
         return _line({"fate": reject.rule, "reason": reject.reason, "bytes": size, "text": text, "spans": spans})
+
+    def _form(self, origin: str) -> str:
+        """The format of a file, told by its name; of a source without files, its kind."""
+        return (format_name(origin) if self._sizes else None) or self._task.form
 
     def _account(self, item: Document | Rejected) -> tuple[list[list[Any]], int]:
         """(ranges, bytes) of an item, put into the account of their files."""

@@ -34,12 +34,18 @@ class Facts:
         self.contamination: list[list[Any]] = []
         self._origins: dict[str, set[str]] = defaultdict(set)
 
-    def see(self, document: Document, form: str, text_bytes: int) -> None:
-        """Count a document that a reader gave."""
-        form = format_name(document.origin) or form
+    def see(self, document: Document, form: str, *, size: int, text_bytes: int) -> None:
+        """Count a document that a reader gave.
+
+        Args:
+            document: as it was given.
+            form: its format.
+            size: bytes of the files that it was made from.
+            text_bytes: bytes of its text.
+        """
         counts = self.formats[form]
         counts["documents"] += 1
-        counts["bytes"] += sum(span.end - span.start for span in document.spans)
+        counts["bytes"] += size
         counts["text_bytes"] += text_bytes
         counts.update(dict(document.counts))
         self._origins[form].update(span.origin for span in document.spans)
@@ -55,7 +61,7 @@ class Facts:
 
     def reject(self, item: Rejected, form: str) -> None:
         """Count something that did not become a document."""
-        counts = self.formats[format_name(item.origin) or form]
+        counts = self.formats[form]
         counts["rejected"] += 1
         counts["bytes"] += item.bytes
         if len(self.rejects) < UNREADABLE:

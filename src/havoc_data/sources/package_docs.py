@@ -188,7 +188,8 @@ def _documents_of(module: str, file: Path, licence: str | None) -> Iterator[Docu
     for ordinal, text in enumerate(read.documents):
         yield Document(module, text, ordinal=ordinal, licence=licence)
     if read.left_over_bytes:
-        yield Rejected(module, f"documentation of less than {LEAST_BYTES} bytes", read.left_over_bytes)
+        reason = f"documentation of less than {LEAST_BYTES} bytes"
+        yield Rejected(module, reason, read.left_over_bytes, rule="too_short")
 
 
 def _located(name: str) -> Package:

@@ -14,6 +14,9 @@ from havoc_problems.catalog import FAMILIES, family_names, family_version, train
 from havoc_problems.problem import Problem
 from havoc_problems.splits import EXAM_SHARE
 
+_LICENCE = "Apache-2.0"
+"""Made by HAVOC, under its own licence."""
+
 
 class Options(Section):
     """Settings of this kind of source."""
@@ -100,7 +103,7 @@ class ProblemPart:
 
 def _dialog(problem: Problem) -> Document:
     messages = tuple((message["role"], message["content"]) for message in problem.messages())
-    return Document(f"problems/{problem.family}", messages=messages, ordinal=problem.seed)
+    return Document(f"problems/{problem.family}", messages=messages, ordinal=problem.seed, licence=_LICENCE)
 
 
 def _named(family: str) -> str:

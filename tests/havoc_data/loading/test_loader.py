@@ -267,3 +267,39 @@ def test_a_source_that_was_held_out_whole_is_left_out_and_breaks_nothing(make_st
         tmp_path, (("math", "domain", 50, 5, 90), ("general", "general", 50, 5, 90), ("dialog", "dialog", 50, 5, 90))
     )
     assert load(store, weights={"stats": 0.5}).planned_shares()["math"] == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("first_slot", [1, 37, 4096])
+def test_the_rows_of_a_stage_are_those_of_its_store_from_its_own_beginning(store, load, first_slot):
+    whole, stage = load(store), load(store, first_slot=first_slot)
+    rows = stage.rows(range(first_slot, first_slot + 50))
+    assert [row.hash() for row in rows] == [row.hash() for row in whole.rows(range(50))]
+    assert [row.slot for row in rows] == list(range(first_slot, first_slot + 50))
+    later = range(first_slot + 7, first_slot + 20)
+    assert stage.labels_by_source(later) == whole.labels_by_source(range(7, 20))
+    _, mine = stage.micro_batches(first_slot + 8, rows_per_step=4, micro_batch_size=2, rank=1, world_size=2)
+    assert [row.hash() for row in mine] == [row.hash() for row in whole.rows(range(10, 12))]
+
+
+def test_epochs_of_a_stage_are_counted_from_its_beginning(store, load):
+    assert load(store, first_slot=300).epochs_after(800) == load(store).epochs_after(500)
+    assert load(store, first_slot=300).epochs_after(300) == dict.fromkeys(GROUP_OF, 0.0)
+    assert load(store, first_slot=300).epochs_after(10) == dict.fromkeys(GROUP_OF, 0.0)
+
+
+@pytest.mark.parametrize("slots", [range(0, 4), range(29, 31), range(29, 30)])
+def test_slots_of_an_earlier_stage_are_refused(store, load, slots):
+    with pytest.raises(
+        DataError,
+        match=f"slot {slots.start}: belongs to an earlier store; the one that is open begins at slot 30. Open the store that",
+    ):
+        load(store, first_slot=30).rows(slots)
+    assert load(store, first_slot=30).rows(range(5, 5)) == []
+
+
+def test_held_out_rows_are_the_same_in_whatever_stage(store, load):
+    one, other = (load(store, first_slot=slot).validation_batches(20, 4) for slot in (0, 99))
+    assert one.keys() == other.keys()
+    for group, batches in one.items():
+        for a, b in zip(batches, other[group], strict=True):
+            assert np.array_equal(a.inputs, b.inputs)

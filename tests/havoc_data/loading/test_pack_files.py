@@ -30,6 +30,11 @@ def same(one, other):
     )
 
 
+def counted(calls, plan):
+    calls.append(1)
+    return plan
+
+
 def refuse():
     raise AssertionError("the plan was there and was made again")
 
@@ -54,7 +59,9 @@ def test_a_plan_lies_on_disk_and_not_in_memory(store, tmp_path):
 
 
 def test_a_plan_without_rows_is_kept_too(store, tmp_path):
-    empty = replace(make(store), **{name: np.zeros(name == "row_starts", np.int64) for name in ARRAYS}, num_labels=0)
+    empty = replace(
+        make(store), **{name: np.zeros(int(name == "row_starts"), np.int64) for name in ARRAYS}, num_labels=0
+    )
     kept_plan(tmp_path, "key", lambda: empty)
     assert kept_plan(tmp_path, "key", refuse).num_rows == 0
 
@@ -71,7 +78,7 @@ def test_a_flipped_bit_is_found_and_the_plan_is_made_again(store, tmp_path, name
         damaged[at] ^= 1 << draw.randrange(8)
         (tmp_path / "key" / name).write_bytes(damaged)
         calls = []
-        assert same(kept_plan(tmp_path, "key", lambda: calls.append(1) or made), made)
+        assert same(kept_plan(tmp_path, "key", partial(counted, calls, made)), made)
         # Between the values of the JSON file a bit may turn one white space into another.
         assert calls or name == "checksums.json", at
         assert same(kept_plan(tmp_path, "key", refuse), made)  # and it is whole again

@@ -297,6 +297,8 @@ def watch(event, arguments):
     global left
     if event not in {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"} or not isinstance(arguments[0], str):
         return
+    if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
+        return
     if event == "os.mkdir":
         os.write(out, arguments[0].encode() + b"\\n")
     if re.search(pattern, f"{event} {arguments[0]}"):
@@ -320,12 +322,13 @@ class Attempt:
 
     def worked_on(self, stage: str) -> int:
         """Parts that a stage made: parts, settled or .store.parts."""
-        return sum(Path(folder).parent.name == stage and folder.endswith(".writing") for folder in self.folders)
+        made = {Path(folder) for folder in self.folders if folder.endswith(".writing")}
+        return sum(folder.parent.name == stage for folder in made)
 
 
 @pytest.fixture
 def attempt(tmp_path: Path, lab_module: Path) -> Callable[..., Attempt]:
-    """`prepare` in a process of its own, killed just before the `moment`-th time that it opens, makes, moves or removes
+    """`prepare` in a process of its own, killed just before the `moment`-th time that it writes, makes, moves or removes
     something whose path (after the name of the event) fits the pattern."""
 
     def start(config: TrainingConfig, pattern: str = "$^", moment: int = 0, *, seed: str = "0") -> Attempt:

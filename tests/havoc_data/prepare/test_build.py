@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from havoc_core.errors import CheckpointError, DataError
 from havoc_core.run_files import RunFiles
 from havoc_data.prepare.build import open_prepared, prepare, prepare_to_continue
+from havoc_data.prepare.seal import is_sealed
 
 
 def never(config):
@@ -45,3 +48,142 @@ def test_to_continue_the_text_must_not_have_changed(config, data):
     assert "Put the text back as it was" in caught.value.remedy
     assert (RunFiles.of(config).store / "manifest.json").is_file()  # and nothing of the run was lost
     assert prepare_to_continue(never(config), store_id=store.id).store.id == store.id
+
+
+def folders_of(config, contents):
+    """Every byte of corpus, tokenizer and store."""
+    files = RunFiles.of(config)
+    return {name: contents(files.run_dir / name) for name in ("corpus", "tokenizer", "store")}
+
+
+@pytest.fixture
+def undisturbed(lab_config, contents):
+    """What a run gives that nothing befell."""
+    config = lab_config("undisturbed", data={"runner": "inline"})
+    prepare(config)
+    return folders_of(config, contents)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"runner": "processes", "num_workers": 1},
+        {"runner": "processes", "num_workers": 2},
+        pytest.param({"runner": "processes", "num_workers": 8}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_any_number_of_processes_gives_the_same_bytes(lab, lab_config, contents, undisturbed, settings):
+    config = lab_config(data=settings)
+    prepare(config)
+    assert folders_of(config, contents) == undisturbed
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_bytes(lab_config, contents, undisturbed):
+    pytest.importorskip("ray", reason="the package ray is not installed")
+    config = lab_config(data={"runner": "ray", "num_workers": 2})
+    prepare(config)
+    assert folders_of(config, contents) == undisturbed
+
+
+def test_another_hash_seed_gives_the_same_bytes(lab_config, contents, attempt, undisturbed):
+    for seed in ("1", "12345"):
+        config = lab_config(f"seed{seed}")
+        assert attempt(config, seed=seed).code == 0
+        assert folders_of(config, contents) == undisturbed
+
+
+@pytest.mark.parametrize("runner", ["inline", "processes"])
+def test_files_that_were_made_in_another_order_give_the_same_bytes(data, config, changed, tmp_path, contents, runner):
+    prepare(config)
+    shuffled = sorted(data.rglob("*"), key=lambda path: hashlib.sha256(path.name.encode()).digest())
+    for path in shuffled:
+        if path.is_file():
+            copy = tmp_path / "shuffled" / path.relative_to(data)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    settings = {"data_dir": str(tmp_path / "shuffled"), "runner": runner, "num_workers": 2}
+    other = changed(config, settings, run_dir=str(tmp_path / "other"))
+    prepare(other)
+    assert folders_of(other, contents) == folders_of(config, contents)
+
+
+HEX = "[0-9a-f]{32}"
+MOMENTS = {
+    "a part begins to be examined": (rf"os.mkdir .*/parts/\.{HEX}\.writing$", 3, (1, 0, 0)),
+    "a part is being examined": (rf"open .*/parts/\.{HEX}\.writing/facts\.json$", 4, (3, 0, 0)),
+    "a part is about to get its name": (rf"os.rename .*/parts/\.{HEX}\.writing$", 2, (1, 0, 0)),
+    "all is compared": (r"open .*/\.signatures\.[^/]*/all\.npy$", 1, (5, 0, 0)),
+    "a part is being settled": (rf"open .*/settled/\.{HEX}\.writing/ledger.jsonl.zst$", 3, (5, 2, 0)),
+    "the manifest is about to be written": (r"os.rename .*/\.manifest\.writing$", 1, (5, 5, 0)),
+    "a part is being tokenized": (rf"open .*/\.{HEX}\.writing/validation/00000\.tok$", 2, (5, 5, 1)),
+    "a tokenized part is about to get its name": (rf"os.rename .*/\.store\.parts/\.{HEX}\.writing$", 4, (5, 5, 3)),
+    "the store is being put together": (r"open .*/\.store\.writing/lab/00000\.prov\.zst$", 1, (5, 5, 5)),
+    "the store is about to get its name": (r"os.rename .*/\.store\.writing$", 1, (5, 5, 5)),
+}
+"""What is about to happen, for the how-manieth time, and how many parts are finished by then, of each stage."""
+
+
+OFTEN = ("a part is being examined", "a part is being settled", "a part is being tokenized")
+"""Moments that are tried each time; the others in the slow tier."""
+
+
+@pytest.mark.parametrize(
+    "moment", [pytest.param(each, marks=() if each in OFTEN else pytest.mark.slow) for each in MOMENTS]
+)
+def test_a_run_that_was_killed_goes_on_where_it_was(moment, lab, lab_config, attempt, contents, undisturbed):
+    pattern, number, finished = MOMENTS[moment]
+    config = lab_config(data={"runner": "inline"})
+    killed = attempt(config, pattern, number)
+    assert killed.code == -9, killed.error
+    run_dir = RunFiles.of(config).run_dir
+    stages = ("corpus/parts", "corpus/settled", ".store.parts")
+    whole = [[each for each in below(run_dir / stage) if is_sealed(each)] for stage in stages]
+    assert tuple(map(len, whole)) == finished
+    for stage, found in zip(stages, whole, strict=True):
+        assert found == below(run_dir / stage), "nothing half-written has a final name"
+    assert not (run_dir / "store" / "manifest.json").exists()
+    lab.read()
+    again = attempt(config)
+    assert again.code == 0, again.error
+    examined, settled, tokenized = finished
+    assert len(lab.read()) == again.worked_on("parts") == 5 - examined
+    assert again.worked_on("settled") == 5 - settled
+    assert again.worked_on(".store.parts") == 5 - tokenized
+    assert folders_of(config, contents) == undisturbed
+
+
+def below(folder):
+    """Folders with a final name."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(each for each in found if not each.name.startswith(".") and not each.name.endswith(".old"))
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_same_comes_out(lab_config, attempt, contents, undisturbed):
+    """The process is killed at every seventh file that it writes, makes, moves or removes below its folder."""
+    number, died = 1, 0
+    while True:
+        config = lab_config(f"killed{number}", data={"runner": "inline"})
+        run_dir = RunFiles.of(config).run_dir
+        done = attempt(config, rf" {run_dir}/", number)
+        if done.code == 0:
+            break
+        assert done.code == -9, done.error
+        died += 1
+        for stage in ("corpus/parts", "corpus/settled", ".store.parts"):
+            assert all(map(is_sealed, below(run_dir / stage)))
+        prepare(config)
+        assert folders_of(config, contents) == undisturbed, number
+        number += 7
+    assert died > 20
+
+
+def test_a_run_that_is_finished_does_nothing(lab, lab_config, attempt):
+    config = lab_config(data={"runner": "inline"})
+    prepare(config)
+    lab.read()
+    again = attempt(config)
+    assert (again.code, lab.read()) == (0, [])
+    assert [folder for folder in again.folders if ".writing" in folder] == []

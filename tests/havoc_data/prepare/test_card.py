@@ -7,9 +7,8 @@ import json
 import pytest
 
 from havoc_core.config import DataMixtureConfig
-from havoc_data.prepare.build import collect_corpus, collecting, prepare
+from havoc_data.prepare.build import collect_corpus, prepare
 from havoc_data.prepare.card import Planned, data_card
-from havoc_data.prepare.collect import collect
 from havoc_report.data_page import data_page
 from havoc_report.data_verdict import findings
 from havoc_report.page import render
@@ -28,7 +27,9 @@ def messy(tmp_path_factory, make_run, changed):
     (data / "stats" / "copy.txt").write_text(text, encoding="utf-8")
     (data / "math" / "near.txt").write_text(text + " And one more.", encoding="utf-8")
     (data / "math" / "mail.txt").write_text("Write to ada.lovelace@analytical.org about the mean of it. " * 3)
-    (data / "math" / "leak.txt").write_text("What follows is a question. " + QUESTION + " It has been asked before. " * 4)
+    (data / "math" / "leak.txt").write_text(
+        "What follows is a question. " + QUESTION + " It has been asked before. " * 4
+    )
     (data / "general" / "short.txt").write_text("too short")
     (data / "general" / "zeros.txt").write_bytes(bytes(500))
     (data / "stats" / "LICENSE").write_text("SPDX-License-Identifier: MIT\n")
@@ -130,8 +131,12 @@ def test_the_page_is_the_same_for_the_same_card_and_names_what_was_found(card):
     assert findings(card)
 
 
-def test_a_group_without_text_is_a_warning(messy, tmp_path, changed):
-    config = changed(messy, {"sources": [{"kind": "files", "path": f"{messy.data.data_dir}/math"}]}, run_dir=str(tmp_path))
-    corpus = collect(collecting(config))
-    card = data_card(corpus, config.data, title="x", made_from="y")
-    assert card.warnings[0] == "There is no text for general; its share goes to the other groups."
+def test_a_group_without_text_is_a_warning_where_a_run_is_planned(config, changed):
+    only_math = changed(config, {"sources": [{"kind": "files", "path": f"{config.data.data_dir}/math"}]})
+    prepared, corpus = prepare(only_math), collect_corpus(only_math)
+    planned = Planned(prepared.store, 600)
+    card = data_card(corpus, only_math.data, title="x", made_from="y", planned=planned)
+    assert card.warnings == tuple(
+        f"There is no text for {group}; its share goes to the other groups." for group in ("general", "dialog")
+    )
+    assert data_card(corpus, only_math.data, title="x", made_from="y").warnings == (), "a folder is looked at by itself"

@@ -69,7 +69,11 @@ def test_near_duplicates_are_dropped_but_annotated_in_dialog_and_name_one_that_i
     (data / "dialog" / "near.jsonl").write_text(json.dumps(changed) + "\n", encoding="utf-8")
     corpus = corpus_of(config)
     kept = {identity for source in corpus.groups for identity in texts(corpus, source)}
-    for source, fate in (("math", {"near_duplicate"}), ("general", {"near_duplicate"}), ("dialog", {"kept", "held_out"})):
+    for source, fate in (
+        ("math", {"near_duplicate"}),
+        ("general", {"near_duplicate"}),
+        ("dialog", {"kept", "held_out"}),
+    ):
         like = [line for line in corpus.ledger_lines(source) if "like" in line]
         assert len(like) == 1, source
         assert like[0]["fate"] in fate
@@ -160,8 +164,8 @@ def test_a_source_of_which_nothing_is_left_is_refused_with_its_reasons(config, d
     (data / "math").rename(data / "general")
     with pytest.raises(DataError, match="general: gave no text.") as caught:
         corpus_of(config)
-    assert "broken.txt" in caught.value.found
-    assert caught.value.remedy == "Add text, or leave the source out."
+    assert "broken.txt" in caught.value.found and "by the rule too_short" in caught.value.found
+    assert caught.value.remedy == "Add text, change the rule, or leave the source out."
 
 
 def test_a_source_whose_documents_are_all_elsewhere_says_so(lab_config, lab, tmp_path):
@@ -172,12 +176,14 @@ def test_a_source_whose_documents_are_all_elsewhere_says_so(lab_config, lab, tmp
     for number in range(8):  # eight names, eight stable ids: in one of them the copy loses
         other = tmp_path / "one" / f"copy{number}.txt"
         other.write_text(original, encoding="utf-8")
-        config = lab_config(f"run{number}", data={"sources": [first, {**first, "path": str(other.parent), "name": "copy"}]})
+        config = lab_config(
+            f"run{number}", data={"sources": [first, {**first, "path": str(other.parent), "name": "copy"}]}
+        )
         try:
             corpus_of(config)
         except DataError as error:
             assert error.where == "copy"
-            assert "gave no text.\n    1 of its documents are in another source too." in error.found
+            assert "gave no text. Left out: 1 that other sources hold too." in error.found
             break
         other.unlink()
     else:
@@ -186,7 +192,7 @@ def test_a_source_whose_documents_are_all_elsewhere_says_so(lab_config, lab, tmp
 
 def test_a_source_without_a_single_part_gave_no_text(lab_config):
     """Regression: it ended in an error of numpy's."""
-    with pytest.raises(DataError, match="lab: gave no text. Add text, or leave the source out."):
+    with pytest.raises(DataError, match="lab: gave no text. Left out: nothing. Add text, change"):
         corpus_of(lab_config(fault="no parts"))
 
 
@@ -353,7 +359,7 @@ def test_half_a_surrogate_pair_in_names_and_reasons_harms_nothing(lab_config):
     corpus = corpus_of(config)
     assert corpus.ledgers[0].sums.documents["a_rule"] == 5
     assert open_corpus(corpus.folder) == corpus
-    assert [line["licence"] for line in corpus.ledger_lines("lab") if "licence" in line][0] == "my ? licence"
+    assert next(line["licence"] for line in corpus.ledger_lines("lab") if "licence" in line) == "my ? licence"
 
 
 def test_line_separators_inside_a_text_break_no_line(config, data):

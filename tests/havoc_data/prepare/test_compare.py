@@ -54,9 +54,7 @@ def decide(tmp_path):
             documents = [t if isinstance(t, Document) else Document(f"{n}.txt", t) for n, t in enumerate(texts)]
             task = ExamineTask(Fake(f"{source} {documents}", documents), source, "lab", EXAMINATION, tmp_path)
             entries.append(PartEntry(source, group, examine(task)))
-        return entries, compare(
-            entries, tmp_path, deduplication=DeduplicationConfig(**settings), fraction=fraction
-        )
+        return entries, compare(entries, tmp_path, deduplication=DeduplicationConfig(**settings), fraction=fraction)
 
     return run
 
@@ -208,7 +206,7 @@ def test_one_large_document_cannot_be_held_out(decide):
 def test_a_group_of_which_all_are_duplicates_of_another_is_not_held_out_from(decide):
     """It has no text of its own; `collect` refuses a source that is empty."""
     texts = [text(seed, 360) for seed in range(60)]
-    entries, compared = decide({("a", "domain"): texts}, fraction=0.02)
+    _, compared = decide({("a", "domain"): texts}, fraction=0.02)
     assert fates(compared)[0].count(HELD_OUT) >= 16
 
 

@@ -31,7 +31,9 @@ def test_the_sources_of_a_corpus_have_groups_ledgers_parts_and_facts(ready):
 
 
 def test_questions_that_were_found_are_records(config, changed, data):
-    question = "A lorry of three tons brakes from ninety kilometres an hour to rest in forty metres; how large is the force?"
+    question = (
+        "A lorry of three tons brakes from ninety kilometres an hour to rest in forty metres; how large is the force?"
+    )
     exam = data.parent / "finals.json"
     exam.write_text(json.dumps([{"id": "q7", "question": question}]))
     (data / "math" / "leak.txt").write_text("Some words before it. " * 5 + question + " And some words after it." * 5)
@@ -52,8 +54,9 @@ DAMAGE = {
     "ledgers that are null": lambda values: values | {"ledgers": None},
     "a ledger that is a text": lambda values: values | {"ledgers": ["math"]},
     "a ledger too few": lambda values: values | {"ledgers": values["ledgers"][1:]},
-    "a ledger with more in its sums": lambda values: values
-    | {"ledgers": [values["ledgers"][0] | {"sums": {"more": {}}}, *values["ledgers"][1:]]},
+    "a ledger with more in its sums": lambda values: (
+        values | {"ledgers": [values["ledgers"][0] | {"sums": {"more": {}}}, *values["ledgers"][1:]]}
+    ),
     "facts of other sources": lambda values: values | {"facts": {"elsewhere": {}}},
     "facts that are a number": lambda values: values | {"facts": 3},
     "parts that are a list": lambda values: values | {"parts": []},

@@ -64,7 +64,12 @@ def look(tmp_path, part, examination, *, source="math"):
     parts.mkdir(exist_ok=True)
     folder = parts / examine(ExamineTask(part, source, "lab", examination, parts))
     facts = json.loads((folder / "facts.json").read_text())
-    return list(read_lines(folder / "documents.jsonl.zst")), list(read_lines(folder / "ledger.jsonl.zst")), facts, folder
+    return (
+        list(read_lines(folder / "documents.jsonl.zst")),
+        list(read_lines(folder / "ledger.jsonl.zst")),
+        facts,
+        folder,
+    )
 
 
 def test_a_document_keeps_its_text_its_place_and_its_licence(tmp_path):
@@ -206,6 +211,12 @@ def test_a_part_without_documents_is_a_part(tmp_path):
 def test_where_there_are_no_files_the_text_is_what_is_accounted_for(tmp_path):
     _, ledger, facts, _ = look(tmp_path, Fake([Document("scipy.norm", PROSE)]), settings(tmp_path))
     assert facts["input_bytes"] == ledger[0]["bytes"] == len(PROSE)
+
+
+def test_the_format_is_told_by_the_name_of_a_file_and_by_the_kind_of_a_source_without_files(tmp_path):
+    text = Document("a.tex", PROSE, end=10)
+    assert set(look(tmp_path, Fake([text], {"a.tex": (0, 10)}), settings(tmp_path))[2]["formats"]) == {"tex"}
+    assert set(look(tmp_path, Fake([text], key="other"), settings(tmp_path))[2]["formats"]) == {"lab"}
 
 
 def test_an_account_that_does_not_close_leaves_nothing_behind(tmp_path):

@@ -15,20 +15,20 @@ DOCUMENT = Document("a/b.tex.gz", "text", start=0, end=10, includes=(Span("a/c.t
 
 def test_a_document_is_counted_with_all_its_bytes_and_files():
     facts = Facts()
-    facts.see(DOCUMENT, "files", 4)
-    facts.see(Document("a/b.tex.gz", "more", ordinal=1, start=10, end=12), "files", 4)
+    facts.see(DOCUMENT, "tex", size=15, text_bytes=4)
+    facts.see(Document("a/b.tex.gz", "more", ordinal=1, start=10, end=12), "tex", size=2, text_bytes=4)
     assert facts.values()["formats"] == {
         "tex": {"bytes": 17, "documents": 2, "files": 2, "formulas": 2, "text_bytes": 8}
     }
     assert facts.values()["seen"] == {"bytes": 8, "documents": 2}
 
 
-def test_where_no_file_tells_the_format_the_kind_of_the_source_does():
+def test_documents_and_rejects_of_one_format_are_counted_together():
     facts = Facts()
-    facts.see(Document("scipy.stats.norm", "text"), "package_docs", 4)
+    facts.see(Document("scipy.stats.norm", "text"), "package_docs", size=4, text_bytes=4)
     facts.reject(Rejected("scipy.odd", "why", 3), "package_docs")
     counts = facts.values()["formats"]["package_docs"]
-    assert (counts["documents"], counts["rejected"], counts["bytes"]) == (1, 1, 3)
+    assert (counts["documents"], counts["rejected"], counts["bytes"]) == (1, 1, 7)
 
 
 def test_the_format_is_in_the_name_behind_packing_and_archives():
@@ -51,7 +51,7 @@ def test_a_rule_keeps_three_examples_and_counts_all():
 def test_many_rejects_are_counted_and_some_are_named():
     facts = Facts()
     for number in range(UNREADABLE + 10):
-        facts.reject(Rejected(f"{number}.txt", "broken", 1), "files")
+        facts.reject(Rejected(f"{number}.txt", "broken", 1), "text")
     values = facts.values()
     assert values["formats"]["text"]["rejected"] == UNREADABLE + 10
     assert len(values["rejects"]) == UNREADABLE
@@ -74,7 +74,7 @@ SOME = st.lists(
 def facts_of(deeds):
     facts = Facts()
     for origin, size, deed in deeds:
-        facts.see(Document(origin, "x" * size, end=size), "files", size)
+        facts.see(Document(origin, "x" * size, end=size), "text", size=size, text_bytes=size)
         facts.languages["en"] += size
         if deed == "fire":
             facts.fire("few_letters", origin, (0.5, 0.7), "x" * size, size)

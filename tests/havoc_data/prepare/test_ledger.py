@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from havoc_core.errors import DataError
-from havoc_data.prepare.collect import collect
 from havoc_data.prepare.build import collecting
+from havoc_data.prepare.collect import collect
 from havoc_data.prepare.ledger import SourceLedger, Sums, does_not_close, sum_lines, unaccounted
 
 CUTS = st.lists(st.integers(1, 500), min_size=1, max_size=12, unique=True).map(sorted)

@@ -16,7 +16,9 @@ from havoc_data.prepare.questions import ExamQuestions, read_questions
 def exam(tmp_path):
     """A file of two questions."""
     path = tmp_path / "finals.jsonl"
-    rows = [{"id": f"q{i}", "question": f"What is {i} + {i}? Explain é∑\u2028 it.", "answer": str(2 * i)} for i in (1, 2)]
+    rows = [
+        {"id": f"q{i}", "question": f"What is {i} + {i}? Explain é∑\u2028 it.", "answer": str(2 * i)} for i in (1, 2)
+    ]
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return path
 

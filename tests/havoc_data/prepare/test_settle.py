@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -128,7 +129,7 @@ def test_whatever_is_cut_all_else_stays_in_its_order(part, texts, data):
     places = [paragraphs(text) for text in texts]
     marks = [[data.draw(st.booleans()) for _ in each] for each in places]
     folder = part([Document(str(n), text, ordinal=n) for n, text in enumerate(texts)])
-    shard = settled(folder, [KEPT] * len(texts), repeated=sum(marks, []), cut=True)
+    shard = settled(folder, [KEPT] * len(texts), repeated=[*chain(*marks)], cut=True)
     for (_, document), text, where, marked in zip(shard.documents(), texts, places, marks, strict=True):
         left, position = "", 0
         for (start, end), is_cut in zip(where, marked, strict=True):

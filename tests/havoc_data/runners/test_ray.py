@@ -26,7 +26,9 @@ except Exception as error:
 
 def test_without_the_package_the_command_that_installs_it_is_named():
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("MissingPackageError data.runner: 'ray' needs the package ray, which is not installed.")
+    assert done.stdout.startswith(
+        "MissingPackageError data.runner: 'ray' needs the package ray, which is not installed."
+    )
     assert "pip install 'havoc[cluster]'" in done.stdout
 
 
