@@ -107,6 +107,7 @@ def _build(argv: Sequence[str]) -> int:
     with locked(RunFiles.of(config)):
         data = prepare(config)
     store = data.store
+    store.verify()  # a large one is not read through whenever it is opened
     for name, source in store.training.items():
         record = source.record
         fates = "  ".join(f"{fate.replace('_', ' ')} {count:,}" for fate, count in record.ledger.items())

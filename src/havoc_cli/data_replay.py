@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from havoc_cli.flags import ConfigFlags, load_config, parse_with_settings
+from havoc_core.config import TrainingConfig
+from havoc_core.config_files import from_json, resolve
 from havoc_core.errors import ConfigError, DataError
 from havoc_core.run_files import RunFiles
 
@@ -36,7 +38,7 @@ def replay_step(argv: Sequence[str]) -> int:
         prog="havoc data replay",
         description="The exact batch of a step: every row, every document in it, its file and bytes; the hash is checked.",
     )
-    config = load_config(flags, given).config
+    config = _settings(flags, given)
     line = _step(RunFiles.of(config).metrics, flags.step)
     from havoc_data.loading.ledger import batch_hash
     from havoc_data.loading.replay import replay
@@ -51,7 +53,8 @@ def replay_step(argv: Sequence[str]) -> int:
         raise DataError(
             f"step {flags.step}",
             f"these rows have the hash {found}, the run learnt from {line['batch_hash']}.",
-            "Store, mixture, seed or sequence length are not those that the run had then: give its settings with --config.",
+            "Store, mixture, seed or sequence length are not those that the run had then: give its settings with --config; "
+            "if the text has grown since, the store of that time with --data.store.",
         )
     for each in rows:
         # The labels: with them a stretch of text that begins inside a document is exactly its bytes.
@@ -63,6 +66,20 @@ def replay_step(argv: Sequence[str]) -> int:
     if not flags.json:
         print(f"step {flags.step}: {len(rows)} rows, hash {found}: the very batch that the run learnt from")
     return 0
+
+
+def _settings(flags: ReplayFlags, given: Mapping[str, Any]) -> TrainingConfig:
+    """The settings of the run: of the file that is named, or else of the newest checkpoint in the run's folder."""
+    from havoc_core import checkpoint
+
+    run_dir = Path(given.get("run_dir") or ".")
+    folder = run_dir / (given.get("checkpoint_dir") or "checkpoints")
+    saved = checkpoint.step_checkpoints(folder) if flags.config is None and folder.is_dir() else []
+    if not saved:
+        return load_config(flags, given).config
+    path = checkpoint.resolve(saved[-1]) / "config.json"
+    values = from_json(path.read_text(encoding="utf-8", errors="replace"), where=str(path)).model_dump(mode="json")
+    return resolve(values | {"run_dir": str(run_dir)}, given, file_name=str(path)).config
 
 
 def _step(path: Path, step: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from havoc_core.errors import HavocError
 COMMANDS = {
     "run": "the whole line: text, tokenizer, training, evaluation, report; goes on where it was stopped",
     "train": "train a model; makes tokenizer and store when they are missing",
-    "data": "sample, build, look: get text, turn it into tokens, see what the model will see",
+    "data": "card, build, look, replay, sample, export, import: what is in a folder; tokens of it; what a step learnt from",
     "tokenizer": "train, report: learn a vocabulary from your text, compare what it costs",
     "evaluate": "a checkpoint -> scores with 95 % intervals",
     "generate": "continue a text",

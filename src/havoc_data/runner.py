@@ -7,6 +7,7 @@ records in the order of the tasks: the result is the same, byte for byte, with e
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
@@ -60,6 +61,14 @@ def run_each(runner: Runner, function: Callable[[Keyed], str], tasks: Sequence[K
     once = dict(zip(keys, tasks, strict=True))
     done = dict(zip(once, runner.map(function, list(once.values())), strict=True))
     return [done[key] for key in keys]
+
+
+def use_one_thread() -> None:
+    """Tell the libraries of a process that it is one of many: the processes are the parallelism, and threads of each would
+    fight for the same cores. Called before the libraries are imported."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["RAYON_NUM_THREADS"] = "1"
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def worker_died(reason: str) -> DataError:

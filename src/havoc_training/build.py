@@ -24,7 +24,7 @@ from havoc_data.loading.loader import Loader
 from havoc_data.prepare.build import PreparedData, prepare, prepare_to_continue
 from havoc_training.batch_plan import BatchPlan, plan_batches
 from havoc_training.checkpointing import CheckpointKeeper, Identity, SavedRun, find_newest, restore
-from havoc_training.data_stages import staged_loader
+from havoc_training.data_stages import saved_stages, staged_loader
 from havoc_training.memory_check import check_memory
 from havoc_training.observers import MetricsFile, Observer, RunFacts, Screen
 from havoc_training.optimizer import Optimizer
@@ -70,8 +70,8 @@ def build_trainer(config: TrainingConfig, *, saved: SavedRun | None = None, fine
     machine = choose_machine(config, continued)
     _refuse_to_overwrite(config, continued)
     data = _prepare(config, continued, machine.world)
-    saved_stages = ([], 0) if continued is None else (continued.resolved["data_stages"], continued.state["next_slot"])
-    loader, stages = staged_loader(config, data, earlier=saved_stages[0], next_slot=saved_stages[1])
+    earlier, next_slot = ((), 0) if continued is None else (saved_stages(continued.state), continued.state["next_slot"])
+    loader, stages = staged_loader(config, data, earlier=earlier, next_slot=next_slot)
     if continued is not None:
         _announce_changes(config, continued)
     plan = _plan(config, continued, machine.world, rows_per_epoch=loader.rows_per_epoch)

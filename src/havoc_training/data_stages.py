@@ -40,6 +40,18 @@ def stages_of(
     return (*(stage for stage in earlier if stage["from_slot"] < next_slot), now)
 
 
+def saved_stages(state: Mapping[str, Any]) -> Sequence[Stage]:
+    """The stages that a checkpoint knows of; one from before there were stages has had one store.
+
+    Args:
+        state: training_state.json of the checkpoint.
+    """
+    identity = state["identity"]
+    first = {"from_slot": 0, "store_id": identity["store_id"], "plan_id": identity["plan_id"]}
+    stages: Sequence[Stage] = state["resolved"].get("data_stages", [first])
+    return stages
+
+
 def make_loader(config: TrainingConfig, data: PreparedData, *, first_slot: int = 0) -> Loader:
     """The loader of a run, or of one of its stages."""
     mixture = MixturePlan(

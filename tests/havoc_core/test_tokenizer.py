@@ -171,6 +171,25 @@ def test_saving_and_loading_changes_nothing(kind, request, tmp_path):
     assert "<|assistant|>" in (tmp_path / "chat_template.jinja").read_text()
 
 
+@settings(max_examples=100, deadline=None)
+@given(texts=st.lists(ANY_TEXT, max_size=4))
+@example([])
+@example([""])
+@example(["\u2581 a", "", "<|eos|> 温度\n\n"])
+def test_arrays_hold_the_ids_of_the_lists_whatever_the_kind(bpe, piece, texts):
+    for tokenizer in (bpe, piece):
+        arrays = tokenizer.encode_arrays(texts)
+        assert [array.tolist() for array in arrays] == tokenizer.encode_batch(texts)
+        assert all(array.dtype == np.uint32 and array.ndim == 1 for array in arrays)
+
+
+def test_arrays_of_a_long_text_are_joined_from_its_pieces(piece, bpe):
+    text = ("mean of x\n" * 40 + "x") * 5000
+    assert len(list(_pieces(text))) > 1
+    (array,) = bpe.encode_arrays([text])
+    assert array.tolist() == bpe.encode(text)
+
+
 def test_another_vocabulary_has_another_fingerprint(bpe):
     other = Tokenizer(train_bpe(iter(TEXTS), vocab_size=601))
     assert bpe.fingerprint() != other.fingerprint()

@@ -14,7 +14,9 @@ from havoc_core.errors import CheckpointError, DataError
 from havoc_core.tokenizer import Tokenizer
 from havoc_data.loading.ledger import EMPTY_CHAIN, batch_hash, extend_chain
 from havoc_data.prepare.build import open_prepared
-from havoc_training.data_stages import make_loader, staged_loader, stages_of
+from havoc_training import build
+from havoc_training.checkpointing import SavedRun
+from havoc_training.data_stages import make_loader, saved_stages, staged_loader, stages_of
 
 A = {"from_slot": 0, "store_id": "a", "plan_id": "p"}
 B = {"from_slot": 40, "store_id": "b", "plan_id": "p"}
@@ -219,3 +221,26 @@ def test_rows_before_a_stage_are_refused_by_its_loader(run):
     assert [row.hash() for row in loader.rows(range(20, 24))] == [row.hash() for row in own]
     with pytest.raises(DataError, match="slot 19: belongs to an earlier store"):
         loader.rows(range(19, 21))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_of_several_ranks_the_first_builds_the_new_text_and_the_others_wait(begun, rank):
+    """Regression: on resume all of them built it at once, in the same folder."""
+    config, saved = begun.config(**LONGER), SavedRun.open(begun.checkpoints / "checkpoint_step_3")
+    before = json.loads((begun.folder / "store" / "manifest.json").read_text())
+    at_barrier = []
+
+    def barrier():
+        at_barrier.append(json.loads((begun.folder / "store" / "manifest.json").read_text()) != before)
+
+    data = build._prepare(config, saved, SimpleNamespace(rank=rank, barrier=barrier))
+    assert at_barrier == [rank == 0]
+    assert data.store.manifest != before
+
+
+def test_a_checkpoint_from_before_there_were_stages_has_had_one_store():
+    """Regression: resuming one ended in a KeyError."""
+    old = {"identity": {"store_id": "a", "plan_id": "b", "seed": 1}, "resolved": {"rows_per_step": 4}}
+    assert list(saved_stages(old)) == [{"from_slot": 0, "store_id": "a", "plan_id": "b"}]
+    new = {**old, "resolved": {"data_stages": [{"from_slot": 8, "store_id": "c", "plan_id": "b"}]}}
+    assert saved_stages(new)[0]["from_slot"] == 8

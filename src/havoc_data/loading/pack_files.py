@@ -68,6 +68,7 @@ def _write(plan: PackPlan, folder: Path, key: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # A name of its own: several ranks may work out the same plan at once.
     beside = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=folder))
+    beside.chmod(0o755)  # whoever may read the store may read its plans
     try:
         facts: dict[str, str] = {}
         for name in _ARRAYS:

@@ -92,12 +92,29 @@ def _checkpoints(files: RunFiles) -> list[Path]:
 
 
 def open_prepared(config: TrainingConfig) -> PreparedData:
-    """Tokenizer and store as they stand."""
+    """Tokenizer and store as they stand.
+
+    Raises:
+        DataError: one of them is missing or damaged, or the store was made with another tokenizer.
+        ConfigError: the tokenizer does not fit the model.
+    """
     files = RunFiles.of(config)
+    if config.data.store is not None and not files.tokenizer.is_dir():
+        raise DataError(
+            str(files.tokenizer),
+            f"there is no tokenizer, and {config.data.store} is of use only with the one it was made with.",
+            "Copy the tokenizer/ folder of the run that built the store.",
+        )
     tokenizer = Tokenizer.load(files.tokenizer)
     check_fits(tokenizer, config.model.vocab_size)
-    location = config.data.store or str(files.store)
-    return PreparedData(tokenizer, open_store(location, copies=files.run_dir / "store_copies"))
+    store = open_store(config.data.store or str(files.store), copies=files.run_dir / "store_copies")
+    if store.manifest["tokenizer"] != tokenizer.fingerprint():
+        raise DataError(
+            str(store.folder),
+            f"was made with another tokenizer than the one in {files.tokenizer}: its ids would mean other text.",
+            "Put the tokenizer of the store there, or build the store again: havoc data build.",
+        )
+    return PreparedData(tokenizer, store)
 
 
 def prepare_to_continue(config: TrainingConfig, *, store_id: str) -> PreparedData:

@@ -48,6 +48,14 @@ def data_card(
     # Where nothing is planned, a folder is looked at by itself, and no group is missing.
     missing = corpus.missing_groups if planned is not None else ()
     warnings = [f"There is no text for {group}; its share goes to the other groups." for group in missing]
+    for name, facts in corpus.facts.items():
+        if facts["endings"]:
+            counted = ", ".join(
+                f"{count:,} {ending or 'without an ending'}" for ending, count in facts["endings"].items()
+            )
+            warnings.append(
+                f"Files in {name} that no reader takes: {counted}. Convert them, or leave them out: data.exclude."
+            )
     return record.DataCard(
         title=title,
         made_from=made_from,
@@ -69,9 +77,9 @@ def _source(ledger: SourceLedger, facts: Mapping[str, Any]) -> record.SourceCard
         name.removeprefix("decoded_from_"): n for name, n in counts.items() if name.startswith("decoded_from_")
     }
     encodings |= {"mended characters": counts["mended_characters"]} if counts.get("mended_characters") else {}
-    unreadable = [
-        record.LeftOutFile(origin, reason) for origin, rule, reason in facts["rejects"] if rule == "unreadable"
-    ]
+    named = [*facts["rejects"], *facts["unread"]]
+    silent = {"licence_file", "metadata_file", "excluded", "hidden"}
+    unreadable = [record.LeftOutFile(origin, reason) for origin, rule, reason in named if rule not in silent]
     return record.SourceCard(
         name=ledger.name,
         group=ledger.group,
@@ -83,7 +91,7 @@ def _source(ledger: SourceLedger, facts: Mapping[str, Any]) -> record.SourceCard
         licences={"" if name == "unknown" else name: count for name, count in ledger.licences.items()},
         encodings=encodings,
         unreadable=tuple(unreadable),
-        unreadable_parts=ledger.sums.documents.get("unreadable", 0),
+        unreadable_parts=max(len(unreadable), ledger.sums.documents.get("unreadable", 0)),
     )
 
 

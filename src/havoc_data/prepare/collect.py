@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import zstandard
+
 from havoc_core.config import DataMixtureConfig
 from havoc_core.errors import DataError
 from havoc_data.discovery import SourceEntry, SourcePlan, discover
@@ -87,7 +89,8 @@ def collect(asked: Collecting) -> Corpus:
         text, encoding="utf-8", errors="backslashreplace"
     )  # half a surrogate pair in a name, as JSON has it
     beside.replace(asked.folder / "manifest.json")
-    _sweep(asked.folder, {"parts": {part.key for part in parts}, "settled": set(settled)})
+    unread = set(corpus.unread.values())
+    _sweep(asked.folder, {"parts": {part.key for part in parts}, "settled": set(settled), "unread": unread})
     return corpus
 
 
@@ -179,6 +182,7 @@ def _corpus(
     for part, name in zip(parts, settled, strict=True):
         places[part.source] += ((part.key, name),)
     facts = {name: _facts(asked.folder, plan, name, places[name]) for name in names}
+    unread = {name: _write_unread(asked.folder / "unread", _beside(plan, name)) for name in names}
     return Corpus(
         folder=asked.folder,
         key=key,
@@ -188,6 +192,7 @@ def _corpus(
         fallback=plan.fallback_used,
         ledgers=tuple(_ledger(plan, name, facts[name]) for name in names),
         parts=places,
+        unread=unread,
         facts=facts,
         questions=_num_questions(asked),
         families=_families(asked.folder, parts, compared),
@@ -199,10 +204,34 @@ def _facts(folder: Path, plan: SourcePlan, name: str, places: Sequence[tuple[str
     found = [_read(folder / "parts" / part / "facts.json") for part, _ in places]
     decided = [_read(folder / "settled" / settled / "sums.json") for _, settled in places]
     beside = _beside(plan, name)
-    left_out = {"rejects": [[each.origin, each.rule, each.reason] for each in beside]}
-    merged = merge([Facts().values(), NOTHING_SETTLED, left_out, *found, *decided])
+    endings = Counter(Path(each.origin).suffix.lower() for each in beside if each.rule == "no_reader")
+    unread = {
+        "unread": [[each.origin, each.rule, each.reason] for each in beside],
+        "endings": dict(sorted(endings.items())),
+    }
+    merged = merge([Facts().values(), NOTHING_SETTLED, unread, *found, *decided])
     merged["input_bytes"] += sum(each.bytes for each in beside)
     return merged
+
+
+def _write_unread(folder: Path, beside: Sequence[Rejected]) -> str:
+    """The lines of the ledger for what was found beside the parts; gives the name of their file."""
+    lines = [
+        {
+            "fate": each.rule,
+            "reason": each.reason,
+            "bytes": each.bytes,
+            "text": 0,
+            "spans": [[each.origin, each.start, each.end]],
+        }
+        for each in beside
+    ]
+    text = "".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in lines)
+    raw = text.encode("utf-8", "surrogatepass")
+    name = hashlib.blake2b(raw, digest_size=16).hexdigest()
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(zstandard.ZstdCompressor(level=3, write_checksum=True).compress(raw))
+    return name
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -219,7 +248,8 @@ def _ledger(plan: SourcePlan, name: str, facts: dict[str, Any]) -> SourceLedger:
         raise does_not_close(
             f"{name}: {accounted:,} bytes are accounted for, and its files have {facts['input_bytes']:,}"
         )
-    examples = tuple(f"{origin}: {reason}" for origin, _, reason in facts["rejects"][:_EXAMPLES])
+    # What a reader failed on comes before what nobody tried to read.
+    examples = tuple(f"{origin}: {reason}" for origin, _, reason in (*facts["rejects"], *facts["unread"])[:_EXAMPLES])
     return SourceLedger(name, _group(plan, name), sums, dict(facts["licences"]), examples)
 
 
@@ -250,5 +280,7 @@ def _sweep(folder: Path, used: dict[str, set[str]]) -> None:
     """Remove what earlier settings or texts left behind."""
     for place, names in used.items():
         for each in (folder / place).iterdir():
-            if each.name not in names:
+            if each.name not in names and each.is_dir():
                 shutil.rmtree(each, ignore_errors=True)
+            elif each.name not in names:
+                each.unlink()

@@ -3,6 +3,7 @@
 corpus/manifest.json          inputs key, parts of every source, ledgers, counts for the data card, its own checksum
 corpus/parts/<key>/…          see `examine`
 corpus/settled/<key>/…        see `settle`
+corpus/unread/<key>           lines of the ledger about files that no reader took, one JSON a line, zstandard
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from havoc_data.document import Document
 from havoc_data.prepare.exams import Contamination
 from havoc_data.prepare.ledger import SourceLedger
 from havoc_data.prepare.seal import SEAL, checksum_of
-from havoc_data.prepare.settle import CorpusShard
+from havoc_data.prepare.settle import CorpusShard, read_lines
 
 VERSION = 3
 
@@ -38,6 +39,8 @@ class Corpus:
     ledgers: tuple[SourceLedger, ...]
     parts: dict[str, tuple[tuple[str, str], ...]]
     """Source -> (name in parts/, name in settled/) of its parts, in order."""
+    unread: dict[str, str]
+    """Source -> name in unread/ of the lines about files that no reader took."""
     facts: dict[str, dict[str, Any]]
     """Source -> what was counted in it; see `facts`."""
     questions: dict[str, int]
@@ -77,6 +80,7 @@ class Corpus:
         Raises:
             DataError: a file is damaged.
         """
+        yield from read_lines(self.folder / "unread" / self.unread[source])
         for shard in self.shards(source):
             yield from shard.ledger_lines()
 
@@ -111,6 +115,7 @@ def manifest_of(corpus: Corpus) -> dict[str, Any]:
         "fallback": corpus.fallback,
         "ledgers": [ledger.values() for ledger in corpus.ledgers],
         "parts": {source: [list(pair) for pair in pairs] for source, pairs in corpus.parts.items()},
+        "unread": corpus.unread,
         "facts": corpus.facts,
         "questions": corpus.questions,
         "families": [list(family) for family in corpus.families],
@@ -132,11 +137,14 @@ def _corpus_of(manifest: dict[str, Any], folder: Path) -> Corpus:
         fallback=bool(manifest["fallback"]),
         ledgers=tuple(SourceLedger.of(values) for values in manifest["ledgers"]),
         parts=parts,
+        unread={source: _name(unread) for source, unread in manifest["unread"].items()},
         facts=dict(manifest["facts"]),
         questions={_text(suite): int(count) for suite, count in manifest["questions"].items()},
         families=tuple((_text(origin), int(count), _text(start)) for origin, count, start in manifest["families"]),
     )
-    if {ledger.name for ledger in corpus.ledgers} != parts.keys() or parts.keys() != corpus.facts.keys():
+    if {
+        ledger.name for ledger in corpus.ledgers
+    } != parts.keys() or not parts.keys() == corpus.facts.keys() == corpus.unread.keys():
         raise ValueError("its ledgers and its parts name different sources")
     return corpus
 

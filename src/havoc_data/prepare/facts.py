@@ -80,6 +80,8 @@ class Facts:
             "seen": dict(sorted(self.seen.items())),
             "rules": dict(sorted(self.rules.items())),
             "rejects": self.rejects,
+            "unread": [],
+            "endings": {},
             "contamination": self.contamination,
         }
 
@@ -97,7 +99,7 @@ def _add(into: dict[str, Any], values: Mapping[str, Any]) -> None:
         if isinstance(value, Mapping):
             _add(into.setdefault(name, {}), value)
         elif isinstance(value, list):
-            limit = {"examples": EXAMPLES, "rejects": UNREADABLE}.get(name)
+            limit = {"examples": EXAMPLES, "rejects": UNREADABLE, "unread": UNREADABLE}.get(name)
             into[name] = [*into.get(name, []), *value][:limit]
         else:
             into[name] = into.get(name, 0) + value

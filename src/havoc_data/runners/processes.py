@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from havoc_core.config import Section
-from havoc_data.runner import Record, Task, worker_died
+from havoc_data.runner import Record, Task, use_one_thread, worker_died
 
 
 class Options(Section):
@@ -39,7 +39,7 @@ class Processes:
         # Spawned, not forked: a fork copies locks that the threads of a library may hold.
         context = multiprocessing.get_context("spawn")
         workers = min(self.num_workers, len(tasks))
-        with ProcessPoolExecutor(workers, context, initializer=_start) as pool:
+        with ProcessPoolExecutor(workers, context, initializer=use_one_thread) as pool:
             waiting: deque[Future[Any]] = deque()
             try:
                 for task in tasks:
@@ -53,10 +53,3 @@ class Processes:
             finally:
                 for future in waiting:
                     future.cancel()
-
-
-def _start() -> None:
-    # The processes are the parallelism: threads of the libraries below would fight for the same cores.
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    os.environ["RAYON_NUM_THREADS"] = "1"
-    os.environ["OMP_NUM_THREADS"] = "1"

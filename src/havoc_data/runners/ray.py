@@ -5,6 +5,8 @@ Every machine must see the run's folder under the same path, since tasks write f
 
 from __future__ import annotations
 
+import pickle
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from typing import Any
 
 from havoc_core.config import Positive, Section
 from havoc_core.errors import ConfigError, MissingPackageError
-from havoc_data.runner import Record, Task, worker_died
+from havoc_data.runner import Record, Task, use_one_thread, worker_died
 
 
 class Options(Section):
@@ -62,7 +64,7 @@ class RayRunner:
         waiting: deque[Any] = deque()
         try:
             for task in tasks:
-                waiting.append(remote.remote(function, task))
+                waiting.append(remote.remote(sys.path, pickle.dumps((function, task))))
                 if len(waiting) > self.at_once:
                     yield ray.get(waiting.popleft())
             while waiting:
@@ -94,5 +96,9 @@ class RayRunner:
             ) from None
 
 
-def _run(function: Callable[[Any], Any], task: Any) -> Any:
+def _run(path: Sequence[str], packed: bytes) -> Any:
+    """Do a task in a process of Ray's, which knows none of the folders in which this one finds modules of the user's own."""
+    use_one_thread()
+    sys.path.extend(folder for folder in path if folder not in sys.path)
+    function, task = pickle.loads(packed)
     return function(task)

@@ -59,10 +59,8 @@ def store(make_store, tmp_path_factory) -> TokenStore:
 def load() -> Callable[..., Loader]:
     """A loader with everything but the store defaulted."""
 
-    def make(
-        store: TokenStore, *, packing="best_fit", row_length=64, seed=42, weights=None, ratios=None, first_slot=0
-    ) -> Loader:
+    def make(store: TokenStore, *, packing="best_fit", row_length=64, seed=42, weights=None, ratios=None) -> Loader:
         plan = MixturePlan(ratios or RATIOS, weights or {}, row_length, packing)
-        return Loader(store, plan, seed=seed, token_bytes=[b"x"] * 256, pad_id=2, first_slot=first_slot)
+        return Loader(store, plan, seed=seed, token_bytes=[b"x"] * 256, pad_id=2)
 
     return make

@@ -10,7 +10,7 @@ import pytest
 from havoc_core.errors import ConfigError, DataError
 from havoc_core.loss import IGNORE_INDEX
 from havoc_data.loading.ledger import EMPTY_CHAIN, batch_hash, extend_chain, row_hash
-from havoc_data.loading.loader import Batch
+from havoc_data.loading.loader import Batch, Loader
 
 GROUP_OF = {"math": "domain", "stats": "domain", "general": "general", "dialog": "dialog"}
 BOTH = pytest.mark.parametrize("packing", ["best_fit", "concatenate"])
@@ -269,9 +269,14 @@ def test_a_source_that_was_held_out_whole_is_left_out_and_breaks_nothing(make_st
     assert load(store, weights={"stats": 0.5}).planned_shares()["math"] == pytest.approx(0.6)
 
 
+def stage_of(store, load, first_slot):
+    """The loader of a run that began with another store."""
+    return Loader(store, load(store).plan, seed=42, token_bytes=[b"x"] * 256, pad_id=2, first_slot=first_slot)
+
+
 @pytest.mark.parametrize("first_slot", [1, 37, 4096])
 def test_the_rows_of_a_stage_are_those_of_its_store_from_its_own_beginning(store, load, first_slot):
-    whole, stage = load(store), load(store, first_slot=first_slot)
+    whole, stage = load(store), stage_of(store, load, first_slot)
     rows = stage.rows(range(first_slot, first_slot + 50))
     assert [row.hash() for row in rows] == [row.hash() for row in whole.rows(range(50))]
     assert [row.slot for row in rows] == list(range(first_slot, first_slot + 50))
@@ -282,9 +287,9 @@ def test_the_rows_of_a_stage_are_those_of_its_store_from_its_own_beginning(store
 
 
 def test_epochs_of_a_stage_are_counted_from_its_beginning(store, load):
-    assert load(store, first_slot=300).epochs_after(800) == load(store).epochs_after(500)
-    assert load(store, first_slot=300).epochs_after(300) == dict.fromkeys(GROUP_OF, 0.0)
-    assert load(store, first_slot=300).epochs_after(10) == dict.fromkeys(GROUP_OF, 0.0)
+    assert stage_of(store, load, 300).epochs_after(800) == load(store).epochs_after(500)
+    assert stage_of(store, load, 300).epochs_after(300) == dict.fromkeys(GROUP_OF, 0.0)
+    assert stage_of(store, load, 300).epochs_after(10) == dict.fromkeys(GROUP_OF, 0.0)
 
 
 @pytest.mark.parametrize("slots", [range(0, 4), range(29, 31), range(29, 30)])
@@ -293,12 +298,12 @@ def test_slots_of_an_earlier_stage_are_refused(store, load, slots):
         DataError,
         match=f"slot {slots.start}: belongs to an earlier store; the one that is open begins at slot 30. Open the store that",
     ):
-        load(store, first_slot=30).rows(slots)
-    assert load(store, first_slot=30).rows(range(5, 5)) == []
+        stage_of(store, load, 30).rows(slots)
+    assert stage_of(store, load, 30).rows(range(5, 5)) == []
 
 
 def test_held_out_rows_are_the_same_in_whatever_stage(store, load):
-    one, other = (load(store, first_slot=slot).validation_batches(20, 4) for slot in (0, 99))
+    one, other = (stage_of(store, load, slot).validation_batches(20, 4) for slot in (0, 99))
     assert one.keys() == other.keys()
     for group, batches in one.items():
         for a, b in zip(batches, other[group], strict=True):

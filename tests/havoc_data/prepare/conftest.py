@@ -240,14 +240,32 @@ def lab_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def make_lab(folder: Path) -> Lab:
+    """Five files of 30 documents."""
+    (folder / "texts").mkdir()
+    for number in range(5):
+        (folder / "texts" / f"{number}.txt").write_text(lines(100 * number, 30), encoding="utf-8")
+    return Lab(folder / "texts", folder / "journal")
+
+
+def lab_run(lab: Lab, run_dir: Path, data: dict[str, Any] | None = None, **options: Any) -> TrainingConfig:
+    """A run on that source."""
+    settings = {"sources": [lab.source(**options)], "validation_fraction": 0.05, "num_workers": 1, **(data or {})}
+    return TrainingConfig.model_validate(
+        {
+            "run_dir": str(run_dir),
+            "model": {"size": "nano", "vocab_size": 520},
+            "data": settings,
+            "evaluation": {"exam_problems": 0},
+        }
+    )
+
+
 @pytest.fixture
 def lab(tmp_path: Path, lab_module: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    """Five files of 30 documents, the module on the path."""
+    """A source of the user's own; its module is on the path."""
     monkeypatch.syspath_prepend(lab_module)
-    (tmp_path / "texts").mkdir()
-    for number in range(5):
-        (tmp_path / "texts" / f"{number}.txt").write_text(lines(100 * number, 30), encoding="utf-8")
-    return Lab(tmp_path / "texts", tmp_path / "journal")
+    return make_lab(tmp_path)
 
 
 @pytest.fixture
@@ -255,17 +273,19 @@ def lab_config(lab: Lab, tmp_path: Path) -> Callable[..., TrainingConfig]:
     """A run on that source. data: changes to the settings of the data; options: of the source."""
 
     def make(run_dir: str = "run", *, data: dict[str, Any] | None = None, **options: Any) -> TrainingConfig:
-        settings = {"sources": [lab.source(**options)], "validation_fraction": 0.05, "num_workers": 1, **(data or {})}
-        return TrainingConfig.model_validate(
-            {
-                "run_dir": str(tmp_path / run_dir),
-                "model": {"size": "nano", "vocab_size": 520},
-                "data": settings,
-                "evaluation": {"exam_problems": 0},
-            }
-        )
+        return lab_run(lab, tmp_path / run_dir, data, **options)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def undisturbed(lab_module: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run on that source that nothing befell. Not to be changed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(lab_module)
+        prepare(lab_run(make_lab(folder), folder / "run", {"runner": "inline"}))
+    return folder / "run"
 
 
 @pytest.fixture(scope="session")

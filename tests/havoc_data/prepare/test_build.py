@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +30,28 @@ def test_never_rebuilding_needs_something_that_stands(config):
         prepare(never(config))
 
 
+def test_a_store_is_not_read_with_another_tokenizer(config, data, tmp_path):
+    """Regression: ids of another tokenizer were taken for its own, and trained on."""
+    prepare(config)
+    smaller = config.tokenizer.model_copy(update={"vocab_size": 590})
+    other = config.model_copy(update={"run_dir": str(tmp_path / "other"), "tokenizer": smaller})
+    prepare(other)
+    shutil.rmtree(Path(config.run_dir) / "tokenizer")
+    (tmp_path / "other" / "tokenizer").rename(Path(config.run_dir) / "tokenizer")
+    with pytest.raises(
+        DataError, match="was made with another tokenizer than the one in .*: its ids would mean"
+    ) as caught:
+        open_prepared(config)
+    assert "Put the tokenizer of the store there, or build the store again: havoc data build." in caught.value.remedy
+
+
+def test_a_store_elsewhere_needs_the_tokenizer_it_was_made_with(config, tmp_path):
+    config = config.model_copy(update={"data": config.data.model_copy(update={"store": str(tmp_path / "far")})})
+    with pytest.raises(DataError, match="there is no tokenizer, and .*far is of use only with the one") as caught:
+        open_prepared(config)
+    assert caught.value.remedy == "Copy the tokenizer/ folder of the run that built the store."
+
+
 def test_to_continue_the_store_must_be_the_one_of_the_checkpoint(config, data):
     store = prepare(config).store
     assert prepare_to_continue(config, store_id=store.id).store.id == store.id
@@ -50,52 +74,47 @@ def test_to_continue_the_text_must_not_have_changed(config, data):
     assert prepare_to_continue(never(config), store_id=store.id).store.id == store.id
 
 
-def folders_of(config, contents):
-    """Every byte of corpus, tokenizer and store."""
-    files = RunFiles.of(config)
-    return {name: contents(files.run_dir / name) for name in ("corpus", "tokenizer", "store")}
-
-
 @pytest.fixture
-def undisturbed(lab_config, contents):
-    """What a run gives that nothing befell."""
-    config = lab_config("undisturbed", data={"runner": "inline"})
-    prepare(config)
-    return folders_of(config, contents)
+def folders_of(contents):
+    """Every byte of corpus, tokenizer and store of a run."""
+
+    def read(run_dir):
+        return {name: contents(Path(run_dir) / name) for name in ("corpus", "tokenizer", "store")}
+
+    return read
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        {"runner": "processes", "num_workers": 1},
         {"runner": "processes", "num_workers": 2},
+        pytest.param({"runner": "processes", "num_workers": 1}, marks=pytest.mark.slow),
         pytest.param({"runner": "processes", "num_workers": 8}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
-def test_any_number_of_processes_gives_the_same_bytes(lab, lab_config, contents, undisturbed, settings):
+def test_any_number_of_processes_gives_the_same_bytes(lab, lab_config, folders_of, undisturbed, settings):
     config = lab_config(data=settings)
     prepare(config)
-    assert folders_of(config, contents) == undisturbed
+    assert folders_of(config.run_dir) == folders_of(undisturbed)
 
 
 @pytest.mark.slow
-def test_ray_gives_the_same_bytes(lab_config, contents, undisturbed):
+def test_ray_gives_the_same_bytes(lab_config, folders_of, undisturbed):
     pytest.importorskip("ray", reason="the package ray is not installed")
     config = lab_config(data={"runner": "ray", "num_workers": 2})
     prepare(config)
-    assert folders_of(config, contents) == undisturbed
+    assert folders_of(config.run_dir) == folders_of(undisturbed)
 
 
-def test_another_hash_seed_gives_the_same_bytes(lab_config, contents, attempt, undisturbed):
-    for seed in ("1", "12345"):
-        config = lab_config(f"seed{seed}")
-        assert attempt(config, seed=seed).code == 0
-        assert folders_of(config, contents) == undisturbed
+def test_another_hash_seed_gives_the_same_bytes(lab_config, folders_of, attempt, undisturbed):
+    config = lab_config()
+    assert attempt(config, seed="12345").code == 0
+    assert folders_of(config.run_dir) == folders_of(undisturbed)
 
 
-@pytest.mark.parametrize("runner", ["inline", "processes"])
-def test_files_that_were_made_in_another_order_give_the_same_bytes(data, config, changed, tmp_path, contents, runner):
+@pytest.mark.parametrize("runner", ["inline", pytest.param("processes", marks=pytest.mark.slow)])
+def test_files_that_were_made_in_another_order_give_the_same_bytes(data, config, changed, tmp_path, folders_of, runner):
     prepare(config)
     shuffled = sorted(data.rglob("*"), key=lambda path: hashlib.sha256(path.name.encode()).digest())
     for path in shuffled:
@@ -106,7 +125,7 @@ def test_files_that_were_made_in_another_order_give_the_same_bytes(data, config,
     settings = {"data_dir": str(tmp_path / "shuffled"), "runner": runner, "num_workers": 2}
     other = changed(config, settings, run_dir=str(tmp_path / "other"))
     prepare(other)
-    assert folders_of(other, contents) == folders_of(config, contents)
+    assert folders_of(other.run_dir) == folders_of(config.run_dir)
 
 
 HEX = "[0-9a-f]{32}"
@@ -132,7 +151,7 @@ OFTEN = ("a part is being examined", "a part is being settled", "a part is being
 @pytest.mark.parametrize(
     "moment", [pytest.param(each, marks=() if each in OFTEN else pytest.mark.slow) for each in MOMENTS]
 )
-def test_a_run_that_was_killed_goes_on_where_it_was(moment, lab, lab_config, attempt, contents, undisturbed):
+def test_a_run_that_was_killed_goes_on_where_it_was(moment, lab, lab_config, attempt, folders_of, undisturbed):
     pattern, number, finished = MOMENTS[moment]
     config = lab_config(data={"runner": "inline"})
     killed = attempt(config, pattern, number)
@@ -151,7 +170,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(moment, lab, lab_config, att
     assert len(lab.read()) == again.worked_on("parts") == 5 - examined
     assert again.worked_on("settled") == 5 - settled
     assert again.worked_on(".store.parts") == 5 - tokenized
-    assert folders_of(config, contents) == undisturbed
+    assert folders_of(config.run_dir) == folders_of(undisturbed)
 
 
 def below(folder):
@@ -161,7 +180,7 @@ def below(folder):
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_the_same_comes_out(lab_config, attempt, contents, undisturbed):
+def test_killed_at_any_moment_the_same_comes_out(lab_config, attempt, folders_of, undisturbed):
     """The process is killed at every seventh file that it writes, makes, moves or removes below its folder."""
     number, died = 1, 0
     while True:
@@ -175,7 +194,7 @@ def test_killed_at_any_moment_the_same_comes_out(lab_config, attempt, contents, 
         for stage in ("corpus/parts", "corpus/settled", ".store.parts"):
             assert all(map(is_sealed, below(run_dir / stage)))
         prepare(config)
-        assert folders_of(config, contents) == undisturbed, number
+        assert folders_of(config.run_dir) == folders_of(undisturbed), number
         number += 7
     assert died > 20
 

@@ -451,7 +451,7 @@ def test_a_folder_that_is_named_twice_is_read_once_and_its_copies_are_duplicates
     assert len(corpus.parts["lab"]) == 10
 
 
-def test_a_worker_that_is_killed_is_an_error_and_what_was_finished_is_kept(lab, lab_config, contents):
+def test_a_worker_that_is_killed_is_an_error_and_what_was_finished_is_kept(lab, lab_config, contents, undisturbed):
     """The file that kills who reads it is the last: the others are finished, or were at work."""
     config = lab_config(data={"num_workers": 2})
     lab.trap("4.txt", 20)
@@ -465,5 +465,4 @@ def test_a_worker_that_is_killed_is_an_error_and_what_was_finished_is_kept(lab, 
     lab.read()
     corpus_of(config)
     assert len(lab.read()) == 5 - len(finished)
-    corpus_of(lab_config("undisturbed"))
-    assert contents(folder) == contents(folder.parents[1] / "undisturbed" / "corpus")
+    assert contents(folder) == contents(undisturbed / "corpus")

@@ -137,3 +137,14 @@ def test_a_corpus_of_which_a_part_is_missing_is_none(config):
             assert open_corpus(corpus.folder) is None
             path.write_bytes(content)
     assert open_corpus(corpus.folder) is not None
+
+
+def test_files_that_no_reader_takes_have_their_lines_in_the_ledger(config, data):
+    """Regression: only the first fifty of a source were named anywhere."""
+    for number in range(80):
+        (data / "math" / f"{number}.png").write_bytes(b"x" * (number + 1))
+    corpus = collect_corpus(config)
+    lines = [line for line in corpus.ledger_lines("math") if line["fate"] == "no_reader"]
+    assert sorted(line["bytes"] for line in lines) == list(range(1, 81))
+    assert all(line["spans"][0][0].endswith(".png") and line["reason"] for line in lines)
+    assert corpus.facts["math"]["endings"] == {".png": 80}

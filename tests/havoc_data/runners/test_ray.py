@@ -67,3 +67,15 @@ def test_a_cluster_that_is_not_there_is_named():
     with pytest.raises(ConfigError, match=r"data.runner_options.address: Ray does not answer at 'auto' \(") as caught:
         list(build(2, Options(address="auto")).map(math.sqrt, [1.0]))
     assert "Start a cluster (ray start --head) and name it, or leave it out" in caught.value.remedy
+
+
+@pytest.mark.slow
+def test_a_module_of_the_users_own_is_found_by_every_process(local, tmp_path, monkeypatch):
+    """Regression: Ray's processes knew nothing of the folders on the path of this one."""
+    (tmp_path / "my_own_lab.py").write_text(
+        "import os\ndef double(n):\n    return 2 * n, os.environ['RAYON_NUM_THREADS']\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import my_own_lab
+
+    assert list(local.map(my_own_lab.double, [1, 2])) == [(2, "1"), (4, "1")]
