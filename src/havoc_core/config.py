@@ -353,8 +353,9 @@ class TokenizerConfig(Section):
     """An existing tokenizer.json or SentencePiece .model to use instead of training one."""
     vocab_size: Annotated[Whole, Field(ge=512)] | None = None
     """Ids to train; null: the model's vocab_size."""
-    sample_bytes: Annotated[Whole, Field(ge=1024, le=10_000_000_000)] = 200_000_000
-    """Text to train on at most, taken in the shares of the mixture. Trainers overflow far above 10 GB."""
+    sample_bytes: Annotated[Whole, Field(ge=1024, le=10_000_000_000)] | None = None
+    """Text to train on at most, taken in the shares of the mixture; null: 8 KiB for every id, 64 MiB for 8,192 ids. Trainers
+    overflow far above 10 GB."""
 
 
 class TrackingConfig(Section):

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-IGNORE_INDEX = -100
-"""Label of a token that is not to be predicted."""
+from havoc_core.labels import IGNORE_INDEX
 
 _CHUNK_VALUES = 4_194_304
 """Logits held at once (16 MiB in float32): large enough for the matrix product, small enough for the cache."""

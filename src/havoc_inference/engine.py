@@ -11,7 +11,8 @@ import torch
 
 from havoc_core import chat_format
 from havoc_core.errors import ConfigError
-from havoc_core.loss import IGNORE_INDEX, label_log_probs
+from havoc_core.labels import IGNORE_INDEX
+from havoc_core.loss import label_log_probs
 from havoc_core.tokenizer import Tokenizer
 from havoc_inference.batching import Decoding, batches
 from havoc_inference.load import LoadedModel

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from havoc_core.distributed import World
 from havoc_core.errors import TrainingError
+from havoc_core.labels import IGNORE_INDEX
 from havoc_core.layers.segments import Segments
-from havoc_core.loss import IGNORE_INDEX, cross_entropy_sum
+from havoc_core.loss import cross_entropy_sum
 from havoc_core.model import Decoder
 from havoc_data.loading.loader import Batch
 from havoc_training.optimizer import Optimizer, clip, gradient_norm

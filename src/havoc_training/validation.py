@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from havoc_core.distributed import World
-from havoc_core.loss import IGNORE_INDEX, label_log_probs
+from havoc_core.labels import IGNORE_INDEX
+from havoc_core.loss import label_log_probs
 from havoc_core.model import Decoder
 from havoc_data.loading.loader import Batch
 from havoc_training.step import DeviceBatch

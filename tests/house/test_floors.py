@@ -28,7 +28,7 @@ PROBLEMS_MAY_IMPORT = {"havoc_core.errors", "havoc_core.registry"}
 
 ORDER = {
     "havoc_core": [
-        "errors", "config", "config_files", "registry", "run_files", "device", "distributed", "log", "statistics",
+        "errors", "config", "config_files", "registry", "run_files", "device", "distributed", "log", "statistics", "labels",
         "fast_bpe", "tokenizer", "chat_format", "layers/", "model", "models/", "loss", "costs", "checkpoint",
     ],
     "havoc_core/layers": ["norm", "rope", "embedding", "segments", "kv_cache", "attention_kernel", "attention", "feed_forward", "block"],

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from havoc_core.errors import ConfigError, DataError
-from havoc_core.loss import IGNORE_INDEX
+from havoc_core.labels import IGNORE_INDEX
 from havoc_data.loading.ledger import row_hash
 from havoc_data.loading.pack_files import kept_plan, pack_key
 from havoc_data.loading.packing import PackPlan, boundary_levels, plan_rows

@@ -31,10 +31,13 @@ from havoc_data.prepare.ledger import FATES, SourceLedger, Sums, does_not_close,
 from havoc_data.prepare.questions import ExamQuestions, read_questions
 from havoc_data.prepare.settle import NOTHING_SETTLED, SettleTask, read_lines, settle
 from havoc_data.runner import RUNNERS, Runner, run_each
+from havoc_data.runners.inline import Inline
 
 _QUESTIONS = "exams.json"
 _EXAMPLES = 20
 _FAMILIES = 20
+_WORTH_A_PROCESS = 50_000
+"""Documents that are settled in a second."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,7 @@ def collect(asked: Collecting) -> Corpus:
     existing = open_corpus(asked.folder)
     if existing is not None and existing.key == key:
         return existing
-    options = RUNNERS.options(asked.data.runner, asked.data.runner_options)
-    runner: Runner = RUNNERS.module(asked.data.runner).build(asked.data.num_workers, options)
+    runner = runner_of(asked.data)
     asked.folder.mkdir(parents=True, exist_ok=True)
     tasks = _tasks(asked, plan)
     keys = run_each(runner, examine, tasks)
@@ -73,8 +75,10 @@ def collect(asked: Collecting) -> Corpus:
     fraction = asked.data.validation_fraction if asked.hold_out else None
     compared = compare(parts, asked.folder / "parts", deduplication=asked.data.deduplication, fraction=fraction)
     cut = asked.data.deduplication.paragraphs == "drop"
+    num_documents = sum(len(verdict.fates) for verdict in compared.verdicts)
     settled = run_each(
-        runner,
+        # Few documents are settled here before a process has started.
+        runner if num_documents > _WORTH_A_PROCESS else Inline(),
         settle,
         [
             SettleTask(asked.folder / "parts" / part.key, verdict, cut, asked.folder / "settled")
@@ -92,6 +96,18 @@ def collect(asked: Collecting) -> Corpus:
     unread = set(corpus.unread.values())
     _sweep(asked.folder, {"parts": {part.key for part in parts}, "settled": set(settled), "unread": unread})
     return corpus
+
+
+def runner_of(data: DataMixtureConfig) -> Runner:
+    """The runner that the settings name.
+
+    Raises:
+        ConfigError: there is none of that name, or an option is wrong.
+    """
+    runner: Runner = RUNNERS.module(data.runner).build(
+        data.num_workers, RUNNERS.options(data.runner, data.runner_options)
+    )
+    return runner
 
 
 def inputs_key(asked: Collecting) -> str:
@@ -227,7 +243,7 @@ def _write_unread(folder: Path, beside: Sequence[Rejected]) -> str:
         for each in beside
     ]
     text = "".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in lines)
-    raw = text.encode("utf-8", "surrogatepass")
+    raw = text.encode("utf-8", "replace")
     name = hashlib.blake2b(raw, digest_size=16).hexdigest()
     folder.mkdir(exist_ok=True)
     (folder / name).write_bytes(zstandard.ZstdCompressor(level=3, write_checksum=True).compress(raw))

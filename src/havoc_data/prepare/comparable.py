@@ -6,11 +6,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from havoc_data.document import Document
-from havoc_data.prepare.duplicates import paragraph_hashes, paragraphs
+from havoc_data.prepare.duplicates import paragraph_hashes
 from havoc_data.prepare.minhash import NUM_HASHES, signatures
 from havoc_data.prepare.shingles import shingle_batch
 from havoc_data.prepare.templates import template_key
@@ -35,6 +36,17 @@ def empty_array(name: str) -> np.ndarray:
     """The array of a part without documents."""
     dtype, columns = ARRAYS[name]
     return np.zeros((0, columns) if columns else 0, dtype=dtype)
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """As numpy.save, whose error for a full disk does not say that the disk is full.
+
+    Raises:
+        OSError: there is no space; with its number.
+    """
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.tobytes())
 
 
 @dataclass(frozen=True)
@@ -77,7 +89,6 @@ def arrays_of(batch: Sequence[LookedAt], *, source: str, near: bool) -> dict[str
     # A dialog is learnt whole: nothing is cut out of what somebody said.
     texts = ["" if each.document.messages else each.text for each in batch]
     found = [paragraph_hashes(text) for text in texts]
-    sizes = [len(text[start:end].encode()) for text in texts for start, end in paragraphs(text)]
     return {
         "digests": _ids([each.digest for each in batch]),
         "stable_ids": _ids([each.stable_id(source) for each in batch]),
@@ -86,9 +97,9 @@ def arrays_of(batch: Sequence[LookedAt], *, source: str, near: bool) -> dict[str
         "signatures": signatures(hashes, offsets),
         "shingles": (hashes >> np.uint64(32)).astype(np.uint32),
         "num_shingles": np.diff(offsets),
-        "paragraphs": np.concatenate([empty_array("paragraphs"), *found]),
-        "paragraph_bytes": np.array(sizes, dtype=np.uint32),
-        "num_paragraphs": np.array([len(each) for each in found], dtype=np.int64),
+        "paragraphs": np.concatenate([empty_array("paragraphs"), *(hashes for hashes, _ in found)]),
+        "paragraph_bytes": np.concatenate([empty_array("paragraph_bytes"), *(sizes for _, sizes in found)]),
+        "num_paragraphs": np.array([len(sizes) for _, sizes in found], dtype=np.int64),
     }
 
 

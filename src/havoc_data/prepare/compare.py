@@ -6,6 +6,7 @@ held-out documents are chosen by the hash of their text. Neither depends on who 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +162,11 @@ class _Arrays:
     def signatures(self, folder: Path) -> np.ndarray:
         """uint32 [documents, hashes], on disk: 448 bytes a document are too many for memory."""
         width = self._one(0, "signatures").shape[1]
-        whole = np.lib.format.open_memmap(folder / "all.npy", "w+", dtype=np.uint32, shape=(self.total, width))
+        path = folder / "all.npy"
+        whole = np.lib.format.open_memmap(path, "w+", dtype=np.uint32, shape=(self.total, width))
+        if hasattr(os, "posix_fallocate"):  # else a full disk would kill the process where the map is written to
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         for number in range(len(self.parts)):
             whole[self.first[number] : self.first[number + 1]] = self._one(number, "signatures")
         return whole

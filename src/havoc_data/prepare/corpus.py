@@ -8,6 +8,7 @@ corpus/unread/<key>           lines of the ledger about files that no reader too
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,11 +16,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import zstandard
+
+from havoc_core.errors import DataError
 from havoc_data.document import Document
 from havoc_data.prepare.exams import Contamination
 from havoc_data.prepare.ledger import SourceLedger
 from havoc_data.prepare.seal import SEAL, checksum_of
-from havoc_data.prepare.settle import CorpusShard, read_lines
+from havoc_data.prepare.settle import CorpusShard
 
 VERSION = 3
 
@@ -80,9 +84,26 @@ class Corpus:
         Raises:
             DataError: a file is damaged.
         """
-        yield from read_lines(self.folder / "unread" / self.unread[source])
+        yield from _unread_lines(self.folder / "unread" / self.unread[source])
         for shard in self.shards(source):
             yield from shard.ledger_lines()
+
+
+def _unread_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a file in unread/, whose name is their checksum."""
+    try:
+        # As a stream: decompress() would believe a damaged header how much memory is needed.
+        with path.open("rb") as file:
+            raw = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True).read()
+    except (OSError, zstandard.ZstdError):
+        raw = b"damaged"
+    if hashlib.blake2b(raw, digest_size=16).hexdigest() != path.name:
+        raise DataError(
+            str(path),
+            "is damaged (its contents are not what its name says).",
+            f"Delete {path.parents[1]}: the text is then collected again.",
+        )
+    yield from map(json.loads, raw.decode().split("\n")[:-1])
 
 
 def open_corpus(folder: Path) -> Corpus | None:
@@ -95,7 +116,8 @@ def open_corpus(folder: Path) -> Corpus | None:
         return None
     if corpus is None:
         return None
-    files = [
+    files = [folder / "unread" / name for name in corpus.unread.values()]
+    files += [
         folder / place / name / SEAL
         for pairs in corpus.parts.values()
         for pair in pairs

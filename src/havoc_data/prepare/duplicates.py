@@ -136,30 +136,35 @@ def paragraphs(text: str) -> list[tuple[int, int]]:
 
     Paragraphs are what blank lines separate. White space counts as one character however long it is.
     """
+    return [(start, end) for start, end, _ in _paragraphs(text)]
+
+
+def paragraph_hashes(text: str) -> tuple[np.ndarray, np.ndarray]:
+    """The paragraphs of a text as (hashes uint64, bytes uint32), in the order of `paragraphs`.
+
+    Equal paragraphs have the same hash, however their white space is broken: the first 8 bytes of BLAKE2b (RFC 7693, 8-byte
+    digest), little end first, of the UTF-8 text with every run of white space made one space.
+    """
+    digests, sizes = [], []
+    for start, end, folded in _paragraphs(text):
+        digests.append(hashlib.blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+        sizes.append(len(text[start:end].encode("utf-8", "surrogatepass")))
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64), np.array(sizes, dtype=np.uint32)
+
+
+def _paragraphs(text: str) -> Iterator[tuple[int, int, str]]:
+    """(start, end, the paragraph with every run of white space made one space) of each."""
     edges = [0]
-    for gap in _BLANK_LINES.finditer(text):
-        edges += [gap.start(), gap.end()]
+    if "\n" in text:
+        for gap in _BLANK_LINES.finditer(text):
+            edges += [gap.start(), gap.end()]
     edges.append(len(text))
-    found = []
     for start, end in zip(edges[0::2], edges[1::2], strict=True):
         if end - start >= PARAGRAPH_CHARACTERS:
             piece = text[start:end]
-            if len(_folded(piece)) >= PARAGRAPH_CHARACTERS:
-                found.append((start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())))
-    return found
-
-
-def paragraph_hashes(text: str) -> np.ndarray:
-    """The hash of each of `paragraphs(text)`, uint64: of equal ones the same, however their white space is broken.
-
-    The first 8 bytes of BLAKE2b (RFC 7693, 8-byte digest), little end first, of the UTF-8 text with every run of white
-    space made one space.
-    """
-    digests = (
-        hashlib.blake2b(_folded(text[start:end]).encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        for start, end in paragraphs(text)
-    )
-    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
+            folded = _folded(piece)
+            if len(folded) >= PARAGRAPH_CHARACTERS:
+                yield start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip()), folded
 
 
 def repeated_paragraphs(hashes: np.ndarray, offsets: np.ndarray, ids: np.ndarray, alive: np.ndarray) -> np.ndarray:

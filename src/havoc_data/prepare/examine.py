@@ -28,7 +28,7 @@ import zstandard
 
 from havoc_core.config import CleaningConfig
 from havoc_data.document import Document, Rejected, Span, document_text
-from havoc_data.prepare.comparable import ARRAYS, LookedAt, arrays_of, empty_array
+from havoc_data.prepare.comparable import ARRAYS, LookedAt, arrays_of, empty_array, write_array
 from havoc_data.prepare.exams import VERSION as EXAMS_VERSION
 from havoc_data.prepare.exams import ExamIndex, Hit
 from havoc_data.prepare.facts import Facts, format_name
@@ -139,7 +139,7 @@ class _Examiner:
         if gap:
             raise does_not_close(f"{self._task.source}: {gap}")
         for name, arrays in self._arrays.items():
-            np.save(folder / f"{name}.npy", np.concatenate(arrays))
+            write_array(folder / f"{name}.npy", np.concatenate(arrays))
         self._facts.input_bytes += sum(end - start for start, end in self._sizes.values())
         facts = json.dumps(self._facts.values(), sort_keys=True, ensure_ascii=False)
         (folder / "facts.json").write_text(facts, encoding="utf-8", errors="replace")

@@ -25,6 +25,7 @@ import zstandard
 
 from havoc_core.errors import DataError
 from havoc_data.document import Document, Span
+from havoc_data.prepare.comparable import write_array
 from havoc_data.prepare.compare import Verdict
 from havoc_data.prepare.duplicates import paragraphs
 from havoc_data.prepare.ledger import FATES, HELD_OUT, KEPT, sum_lines
@@ -80,8 +81,8 @@ def settle(task: SettleTask) -> str:
 
 def _write(task: SettleTask, folder: Path) -> None:
     verdict = task.verdict
-    np.save(folder / "fates.npy", verdict.fates)
-    np.save(folder / "repeated.npy", verdict.repeated if task.cut else np.zeros_like(verdict.repeated))
+    write_array(folder / "fates.npy", verdict.fates)
+    write_array(folder / "repeated.npy", verdict.repeated if task.cut else np.zeros_like(verdict.repeated))
     licences: Counter[str] = Counter()
     lengths: Counter[str] = Counter()
     finished: list[dict[str, Any]] = []

@@ -11,10 +11,11 @@ import re
 
 import numpy as np
 
-# In two steps, since a pattern that begins with a digit is searched for five times as fast as one with an optional sign.
-_NUMBER = re.compile(r"[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?(?:[eE][-+\u2212]?[0-9]+)?")
-_MARK = "\0"
-_SIGNED = re.compile(r"(?<![\w)\]}\0])[-+\u2212]\0")  # a sign, but not the minus of "a-1"
+_DIGITS = bytes.maketrans(b"0123456789", b"0" * 10)
+_MARK = b"\0"
+_SIGNED = re.compile(rb"(?<![\w)\]}\0\x80-\xff])(?:[-+]|\xe2\x88\x92)\0")  # a sign, but not the minus of "a-1"
+_SIGNS = (b"-" + _MARK, b"+" + _MARK, "\u2212".encode() + _MARK)
+_EXPONENTS = tuple(letter + sign for letter in (b"e", b"E") for sign in (b"", b"-", b"+", "\u2212".encode()))
 
 
 def template_key(text: str) -> int:
@@ -27,12 +28,25 @@ def template_key(text: str) -> int:
         64 bits: BLAKE2b (RFC 7693, 8-byte digest), little end first, of the UTF-8 text with every number made 0, then
         every run of white space one space.
     """
-    masked = _NUMBER.sub(_MARK, text.replace(_MARK, "")).replace("." + _MARK, _MARK)
-    if any(sign + _MARK in masked for sign in "-+\u2212"):
+    # With methods of bytes throughout: a regular expression that finds numbers takes ten times as long.
+    masked = text.encode("utf-8", "surrogatepass").translate(_DIGITS, _MARK)
+    for _ in range(2):  # thousands; a million has two commas, and one is found at a time
+        masked = masked.replace(b"0,000", b"0000")
+    masked = _MARK.join(_runs_of_zeros(masked))
+    masked = masked.replace(_MARK + b"." + _MARK, _MARK).replace(b"." + _MARK, _MARK)
+    for exponent in _EXPONENTS:
+        masked = masked.replace(_MARK + exponent + _MARK, _MARK)
+    if any(sign in masked for sign in _SIGNS):
         masked = _SIGNED.sub(_MARK, masked)
-    masked = " ".join(masked.replace(_MARK, "0").split())
-    digest = hashlib.blake2b(masked.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
+    masked = b" ".join(masked.replace(_MARK, b"0").split())
+    return int.from_bytes(hashlib.blake2b(masked, digest_size=8).digest(), "little")
+
+
+def _runs_of_zeros(data: bytes) -> list[bytes]:
+    """What stands between runs of zeros; joined by a mark, each run is one mark."""
+    pieces = data.split(b"0")
+    inner = [piece for piece in pieces[1:-1] if piece]
+    return [pieces[0], *inner, pieces[-1]] if len(pieces) > 1 else pieces
 
 
 def families(keys: np.ndarray, *, at_least: int = 3) -> list[tuple[int, int, int]]:

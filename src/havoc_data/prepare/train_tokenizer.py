@@ -11,7 +11,7 @@ from pathlib import Path
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as FastTokenizer
 
-from havoc_core.config import TokenizerConfig, TrainingConfig
+from havoc_core.config import TrainingConfig
 from havoc_core.errors import ConfigError, DataError
 from havoc_core.tokenizer import (
     NUM_SPECIAL,
@@ -25,6 +25,9 @@ from havoc_data.document import document_text
 from havoc_data.prepare.corpus import Corpus
 from havoc_data.store import written_whole
 
+SAMPLE_BYTES_PER_ID = 8 * 1024
+"""Text that the trainer sees for every id of the vocabulary: even rare ones are then learnt from many places."""
+
 
 def tokenizer_key(config: TrainingConfig, corpus_key: str) -> str:
     """Hash of everything that the tokenizer depends on."""
@@ -33,7 +36,7 @@ def tokenizer_key(config: TrainingConfig, corpus_key: str) -> str:
     if config.tokenizer.path is not None:
         path = Path(config.tokenizer.path)
         content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-    inputs = [settings, content, config.model.vocab_size, None if content else corpus_key]
+    inputs = [settings, SAMPLE_BYTES_PER_ID, content, config.model.vocab_size, None if content else corpus_key]
     return hashlib.blake2b(json.dumps(inputs, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
@@ -86,8 +89,8 @@ def _make(config: TrainingConfig, corpus: Corpus) -> Tokenizer:
         raise ConfigError(
             "tokenizer.path", "is null, and `kind: huggingface` uses an existing file.", "Name a tokenizer.json."
         )
-    texts = _sample(settings, corpus)
     size = settings.vocab_size or config.model.vocab_size
+    texts = _sample(corpus, settings.sample_bytes or SAMPLE_BYTES_PER_ID * size)
     if settings.kind == "sentencepiece":
         return Tokenizer(train_sentencepiece(texts, vocab_size=size))
     return Tokenizer(train_bpe(texts, vocab_size=size))
@@ -155,11 +158,11 @@ def train_sentencepiece(texts: Iterator[str], *, vocab_size: int) -> SentencePie
     return SentencePieceEngine(processor, out.getvalue())
 
 
-def _sample(settings: TokenizerConfig, corpus: Corpus) -> Iterator[str]:
+def _sample(corpus: Corpus, sample_bytes: int) -> Iterator[str]:
     """Training documents, thinned by their hash so that each group has at most its share of `sample_bytes`."""
     for source, group in corpus.groups.items():
         group_bytes = sum(ledger.kept_bytes for ledger in corpus.ledgers if ledger.group == group)
-        share = settings.sample_bytes * corpus.ratios.get(group, 0.0) / max(1, group_bytes)
+        share = sample_bytes * corpus.ratios.get(group, 0.0) / max(1, group_bytes)
         limit = int(min(1.0, share) * 2**128)
         for identity, document in corpus.documents(source, held_out=False):
             # Reversed digits: the plain hash decides who is held out, and must not decide this too.

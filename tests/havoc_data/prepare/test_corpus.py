@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from havoc_core.errors import DataError
 from havoc_data.prepare.build import collect_corpus, collecting
 from havoc_data.prepare.collect import collect
 from havoc_data.prepare.corpus import VERSION, manifest_of, open_corpus
@@ -64,6 +65,11 @@ DAMAGE = {
     "a part with three names": lambda values: values | {"parts": values["parts"] | {"math": [["a" * 32] * 3]}},
     "a name that leads out": lambda values: values | {"parts": values["parts"] | {"math": [["../../" + "a" * 26] * 2]}},
     "a name that is no hash": lambda values: values | {"parts": values["parts"] | {"math": [["A" * 32] * 2]}},
+    "lines of files not read that lead out": lambda values: values | {"unread": values["unread"] | {"math": "../../x"}},
+    "lines of files not read that are not there": lambda values: (
+        values | {"unread": values["unread"] | {"math": "a" * 32}}
+    ),
+    "lines of files not read of other sources": lambda values: values | {"unread": {}},
     "a part that is not there": lambda values: values | {"parts": values["parts"] | {"math": [["a" * 32] * 2]}},
     "families that are numbers": lambda values: values | {"families": [1]},
     "questions that are a list": lambda values: values | {"questions": ["exam"]},
@@ -76,7 +82,7 @@ def linked(ready, tmp_path):
     good = collect_corpus(ready).folder
     folder = tmp_path / "corpus"
     folder.mkdir()
-    for name in ("parts", "settled"):
+    for name in ("parts", "settled", "unread"):
         (folder / name).symlink_to(good / name)
     return json.loads((good / "manifest.json").read_text(encoding="utf-8")), folder
 
@@ -125,6 +131,29 @@ def test_one_flipped_bit_anywhere_in_the_manifest_is_no_corpus(linked):
         found = open_corpus(folder)
         # A bit may make a blank of JSON another blank: then it says the same.
         assert found is None or json.loads(damaged) == json.loads(good), at
+
+
+def test_files_that_no_reader_takes_have_their_lines_and_a_flipped_bit_in_them_is_refused(config, data):
+    for number in range(60):
+        (data / "math" / f"picture{number}.png").write_bytes(b"\x89PNG" * number)
+    corpus = collect_corpus(config)
+    lines = [line for line in corpus.ledger_lines("math") if line["fate"] == "no_reader"]
+    assert {line["spans"][0][0] for line in lines} == {f"picture{number}.png" for number in range(60)}
+    assert sum(line["bytes"] for line in lines) == 4 * sum(range(60))
+    path = corpus.folder / "unread" / corpus.unread["math"]
+    good = path.read_bytes()
+    for bit in [*range(8 * 12), *range(8 * 12, 8 * len(good), 101)]:
+        damaged = bytearray(good)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            assert [line for line in corpus.ledger_lines("math") if line["fate"] == "no_reader"] == lines
+        except DataError as error:
+            assert error.where == str(path)
+            assert error.found == "is damaged (its contents are not what its name says)."
+            assert error.remedy == f"Delete {corpus.folder}: the text is then collected again."
+    path.unlink()
+    assert open_corpus(corpus.folder) is None
 
 
 def test_a_corpus_of_which_a_part_is_missing_is_none(config):

@@ -349,14 +349,14 @@ def test_paragraphs_of_200_characters_are_found_between_blank_lines() -> None:
 
 def test_white_space_counts_once_and_does_not_alter_the_hash() -> None:
     wide, narrow = "  ".join(["word"] * 60), "\n".join(["word"] * 60)
-    assert paragraph_hashes(wide).tolist() == paragraph_hashes(narrow).tolist() != []
+    assert paragraph_hashes(wide)[0].tolist() == paragraph_hashes(narrow)[0].tolist() != []
     assert paragraphs("a" + " " * 500 + "b") == []
-    assert paragraph_hashes("").dtype == np.uint64
+    assert paragraph_hashes("")[0].dtype == np.uint64
 
 
 def test_the_hash_of_a_paragraph_is_frozen() -> None:
     digest = hashlib.blake2b(b"a" * 200, digest_size=8).digest()
-    assert paragraph_hashes("a" * 200 + "\n\nb").tolist() == [int.from_bytes(digest, "little")]
+    assert paragraph_hashes("a" * 200 + "\n\nb")[0].tolist() == [int.from_bytes(digest, "little")]
 
 
 def test_a_paragraph_is_marked_in_every_living_document_but_that_with_the_smallest_id() -> None:

@@ -17,7 +17,7 @@ def with_tokenizer(config, **values):
 
 def test_it_is_trained_on_the_training_side_only(ready):
     corpus = collect_corpus(ready)
-    sample = set(_sample(ready.tokenizer, corpus))
+    sample = set(_sample(corpus, 200_000_000))
     for side in (True, False):
         texts = [document_text(d) for source in corpus.groups for _, d in corpus.documents(source, held_out=side)]
         assert len(texts) > 50
@@ -32,7 +32,7 @@ def test_a_sample_takes_the_groups_in_the_shares_of_the_mixture(ready):
         for source, group in corpus.groups.items()
         for _, document in corpus.documents(source)
     }
-    for text in _sample(ready.tokenizer.model_copy(update={"sample_bytes": 100_000}), corpus):
+    for text in _sample(corpus, 100_000):
         sizes[group_of[text]] += len(text.encode())
     assert 0.5 * 100_000 < sum(sizes.values()) < 1.2 * 100_000  # held-out documents are left out of the count
     assert sizes["domain"] > sizes["general"] > sizes["dialog"] > 0
