@@ -51,6 +51,8 @@ class Input:
     """One past the last byte to read; None: to the end."""
     stamp: tuple[int, int] | None = None
     """(bytes, time of the last change in ns) of the file on disk when it was listed; None: do not compare."""
+    was_read: bool = False
+    """Whether it was read before, and must be there: what is made of it is filed under a digest of its contents."""
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
@@ -103,6 +105,12 @@ class Input:
         try:
             file = self.path.open("rb")
         except OSError as error:
+            if self.was_read:
+                raise DataError(
+                    str(self.path),
+                    f"cannot be read any more ({error.strerror or error}).",
+                    "Start again when nothing moves files there any more, or leave it out with data.exclude.",
+                ) from None
             raise InputError(f"it cannot be read ({error.strerror or error})") from None
         with file:
             try:

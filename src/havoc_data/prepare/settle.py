@@ -180,8 +180,11 @@ def _document_of(line: dict[str, Any], repeated: np.ndarray) -> Document:
     text = line.get("text", "")
     if repeated.any():
         places = paragraphs(text)
+        left = text
         for start, end in [place for place, cut in zip(places, repeated, strict=True) if cut][::-1]:
-            text = text[:start] + text[end:]
+            left = left[:start] + left[end:]
+        # A document that is nothing but paragraphs of others stays: one without any text is none.
+        text = left if left.strip() else text
     return Document(
         origin=line["origin"],
         text=text,

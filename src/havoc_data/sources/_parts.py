@@ -36,6 +36,9 @@ _LIBRARIES: Mapping[str, str] = {"html": "trafilatura", "pdf": "pypdfium2", "tab
 _REASON_CHARACTERS = 300
 
 
+_UNREADABLE = "unreadable"
+
+
 @dataclass(frozen=True)
 class FilePart:
     """Some files of a source, of one format. A `Part`."""
@@ -142,12 +145,15 @@ def make_parts(
             ]
             named = json.dumps([VERSION, batch.reader, options, _libraries(batch.reader), described])
             key = hashlib.blake2b(named.encode(), digest_size=16).hexdigest()
-            parts.append(FilePart(batch.reader, options, group, tuple(sorted(known.items())), key))
+            read = tuple(
+                tuple(replace(each, was_read=digests[each.path] != _UNREADABLE) for each in unit) for unit in group
+            )
+            parts.append(FilePart(batch.reader, options, read, tuple(sorted(known.items())), key))
     return tuple(parts)
 
 
 def contents_digest(item: Input) -> str:
-    """Hex digest of the file on disk that an input lies in.
+    """Hex digest of the file on disk that an input lies in; "unreadable" if it cannot be read to its end.
 
     Raises:
         DataError: it has changed since it was listed.
@@ -158,7 +164,7 @@ def contents_digest(item: Input) -> str:
             while block := file.read(READ_BYTES):
                 digest.update(block)
     except InputError:
-        return "unreadable"
+        return _UNREADABLE
     return digest.hexdigest()
 
 

@@ -93,3 +93,14 @@ def test_options_are_frozen_and_know_no_other_key() -> None:
         Options.model_validate({"patern": "x"})
     with pytest.raises(ValidationError):
         Options().exclude = ("x",)
+
+
+def test_a_file_that_vanished_after_its_digest_stops_the_build(tmp_path: Path) -> None:
+    """Regression: it was filed as unreadable under the digest of its good contents, and stayed so when it came back."""
+    (tmp_path / "a.txt").write_text("Here.", encoding="utf-8")
+    (tmp_path / "b.txt").write_text("Gone.", encoding="utf-8")
+    (part,) = build(str(tmp_path), Options()).parts()
+    (tmp_path / "b.txt").unlink()
+    with pytest.raises(DataError, match=r"b\.txt: cannot be read any more \(No such file or directory\)\.") as caught:
+        list(part.documents())
+    assert caught.value.remedy.startswith("Start again when nothing moves files there any more")
