@@ -24,6 +24,8 @@ check: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/train_throughput.py
 	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/near_duplicates.py
+	$(BIN)/python benchmarks/data_build.py
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/settings_page.py

@@ -114,6 +114,8 @@ def _build(argv: Sequence[str]) -> int:
         print(f"{name} ({source.group}): {record.tokens:,} tokens, {record.bytes / 1e6:.2f} MB   {fates}")
     for group, source in store.validation.items():
         print(f"held out of {group}: {source.record.documents:,} documents, {source.record.tokens:,} tokens")
+    for group in store.manifest["missing_groups"]:
+        print(f"no text for {group}: its share goes to the other groups")
     print(f"store {store.id}")
     card = write_card(config, data, made_from=flags.config or "the defaults")
     if card is not None:
@@ -126,7 +128,7 @@ def _look(argv: Sequence[str]) -> int:
         LookFlags,
         argv,
         prog="havoc data look",
-        description="What the model will see: tokens, documents, packing, rejects.",
+        description="What the model will see: tokens, documents, packing, rejects. Builds the store first if there is none.",
     )
     config = load_config(flags, given).config
     from havoc_data.loading.loader import Loader, MixturePlan

@@ -129,9 +129,9 @@ def import_files(flags: ImportFlags) -> int:
     print(f"{flags.name} ({flags.group}): {record.documents:,} documents, {record.tokens:,} tokens{left_out}")
     print(f"held out of {flags.group}: {held_out.documents:,} documents, {held_out.tokens:,} tokens")
     print(f"store {store.id}")
-    command = ["havoc", "train", "--run-dir", flags.run_dir, "--data.rebuild", "never"]
-    print(f"There is no text to build it from again, so train on it as it stands (ids: {tokenizer.vocab_size:,}):")
-    print(f"    {shlex.join(command)}")
+    command = ["havoc", "train", "--config", "CONFIG.yaml", "--run-dir", flags.run_dir, "--data.rebuild", "never"]
+    print("There is no text to build it from again, so train on it as it stands, with the settings of a model that has")
+    print(f"{tokenizer.vocab_size:,} ids:\n    {shlex.join(command)}")
     return 0
 
 

@@ -161,6 +161,7 @@ class TokenStore:
             self.dtype = np.dtype(manifest["dtype"]).newbyteorder("<")
             self._refuse_ways_out()
             self._check(sums=self._total_bytes() <= _CHECKED_WHEN_OPENED)
+            self._check_manifest(path)
             self.training = self._sources("sources", folder)
             """Source name -> tokens to learn from."""
             self.validation = self._sources("validation", folder / "validation")
@@ -205,6 +206,8 @@ class TokenStore:
                 for shard in record["shards"]:
                     for suffix, (size, digest) in shard["files"].items():
                         yield folder / name / (shard["name"] + suffix), size, digest
+        for group, (size, digest) in self.manifest["validation_texts"].items():
+            yield self.folder / "validation" / f"{group}.jsonl.zst", size, digest
 
     def _refuse_ways_out(self) -> None:
         """A manifest is only text: its names must be those of files of this folder, and none of them a link."""
@@ -227,6 +230,13 @@ class TokenStore:
 
     def _is_far(self, path: Path) -> bool:
         return path.suffix == ".tok" and path.parent.parent == self.folder
+
+    def _check_manifest(self, path: Path) -> None:
+        """Shares and names are read from the manifest: a flipped bit in it would be another mixture."""
+        values = {name: value for name, value in self.manifest.items() if name != "checksum"}
+        if self.manifest.get("checksum") != _checksum_of(values):
+            remedy = f"Delete {self.folder} and build it again: havoc data build."
+            raise DataError(str(path), "its checksum is not that of what it says.", remedy)
 
     def _total_bytes(self) -> int:
         return sum(size for _, size, _ in self._files())
@@ -321,17 +331,30 @@ def write_manifest(
         sources, validation: what was written.
         facts: inputs key, tokenizer fingerprint, dtype, mixture ratios and whether the text is dummy text.
     """
+    texts = {group: folder / "validation" / f"{group}.jsonl.zst" for group in validation}
     manifest = {
         "format": FORMAT,
         "version": VERSION,
         "sources": {name: asdict(record) for name, record in sorted(sources.items())},
         "validation": {name: asdict(record) for name, record in sorted(validation.items())},
+        "validation_texts": {group: _measured(path) for group, path in sorted(texts.items()) if path.is_file()},
         **facts,
     }
+    manifest["checksum"] = _checksum_of(manifest)
     text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     beside = folder / ".manifest.writing"
     beside.write_text(text, encoding="utf-8")
     beside.replace(folder / "manifest.json")
+
+
+def _checksum_of(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _measured(path: Path) -> list[Any]:
+    """[bytes, SHA-256 in hex] of a file."""
+    with path.open("rb") as file:
+        return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
 
 
 @contextmanager

@@ -137,7 +137,8 @@ def use_verdict(card: DataCard) -> str:
 def trouble_verdict(card: DataCard) -> str:
     """How much of what was found has to be dealt with before training."""
     kinds = [finding.kind for finding in findings(card)]
-    bad, doubtful = kinds.count("danger"), kinds.count("warning")
+    bad = kinds.count("danger")
+    doubtful = len(kinds) - bad
     if not bad and not doubtful:
         return "Nothing was found that stands in the way of training on it."
     parts = [f"{plural(bad, 'thing')} must be dealt with before training"] if bad else []

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from havoc_data.prepare.corpus import open_corpus
+
 
 @pytest.fixture
 def text(here, book):
@@ -33,7 +35,7 @@ def refused_and_nothing_lost(here, havoc, config, contents, *wanted):
     assert said.message.startswith("DataError  ")
     for words in wanted:
         assert words in said.message
-    assert contents(here / "run") == before
+    assert before.items() <= contents(here / "run").items()
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def too_little(folder):
 
 SPOILT = {
     empty_data: ["data: the folder is empty.", "Put text into data/<group>/"],
-    empty_group: ["math: the folder is empty.", "Put text into it (.txt, .md, .rst, .text)"],
+    empty_group: ["math: the folder is empty.", "Put text into it (.txt, .md, .rst, .text, "],
     empty_files: ["0.txt", "it is empty"],
     no_text: ["math: ", "control characters: it is no text"],
     pdfs_under_another_name: ["math: ", "it is a PDF, whatever its name says; convert it to text"],
@@ -109,16 +111,14 @@ def test_a_folder_that_is_named_and_not_there_is_never_replaced_by_random_words(
     assert not (here / "run" / "corpus").exists()
 
 
-def test_invalid_utf8_is_read_with_gaps_and_counted(text, here, havoc, config):
+def test_text_in_another_encoding_is_read_in_it(text, here, havoc, config):
     folder = text()
     (folder / "latin.txt").write_bytes(("Die Größe der Fläche wächst über Nacht.\n" * 300).encode("latin-1"))
     said = havoc("data", "build", "--config", config())
     assert said.code == 0, said.err
-    assert ledger(here)["rejected"] == 1
-    looked = havoc("data", "look", "--config", config(), "--rows", "0")
-    assert (
-        "left out of math: latin.txt: 1500 bytes are not UTF-8 and became U+FFFD; save the file as UTF-8" in looked.out
-    )
+    assert ledger(here)["rejected"] == 0
+    corpus = open_corpus(here / "run" / "corpus")
+    assert any("Die Größe der Fläche wächst" in document.text for _, document in corpus.documents("math"))
 
 
 def test_a_file_of_zeros_is_left_out_and_named_and_a_few_zeros_are_kept(text, here, havoc, config):
@@ -153,7 +153,7 @@ def test_copies_are_learnt_from_once(text, here, havoc, config):
     for number in range(5):
         (folder / f"copy_{number}.txt").write_bytes((folder / "0.txt").read_bytes())
     assert havoc("data", "build", "--config", config()).code == 0
-    assert ledger(here)["duplicates"] == 5
+    assert ledger(here)["duplicate"] == 5
 
 
 def test_a_row_that_is_no_json_is_left_out_and_the_rows_around_it_are_kept(text, here, havoc, config, book):

@@ -52,6 +52,7 @@ def test_on_repetitive_text_the_loss_falls_far_below_the_entropy_of_the_tokens(h
     path = config(
         "run", max_steps=120, batch_size=8, optimizer="muon", learning_rate=1e-2, min_learning_rate=1e-4,
         lr_scheduler_type="wsd", warmup_steps=5, eval_every_n_steps=60, save_every_n_steps=120, model={"vocab_size": 640},
+        data={"deduplication": {"domain": "off"}},
     )  # fmt: skip
     said = havoc("train", "--config", path)
     assert said.code == 0, said.err

@@ -48,8 +48,8 @@ def test_import_tells_what_came_in_and_how_to_train_on_it(foreign, here, capsys)
     assert f"web (general): {record.documents:,} documents, {record.tokens:,} tokens\n" in said
     assert f"held out of general: {200 - record.documents} documents" in said
     assert f"store {store.id}\n" in said
-    assert "(ids: 520)" in said
-    assert said.endswith("    havoc train --run-dir run --data.rebuild never\n")
+    assert "the settings of a model that has\n520 ids:" in said
+    assert said.endswith("    havoc train --config CONFIG.yaml --run-dir run --data.rebuild never\n")
 
 
 def test_what_was_imported_can_be_exported_in_another_format(foreign, here, capsys):

@@ -320,3 +320,38 @@ def test_shards_of_several_writers_join_to_those_of_one(tmp_path_factory, docume
     for suffix, (size, digest) in shard["files"].items():
         content = (folder / "joined" / f"00000{suffix}").read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (size, digest)
+
+
+def test_any_flipped_bit_of_a_manifest_is_refused(tmp_path):
+    """Regression: another share of the mixture was read from a damaged manifest, and trained on."""
+    write(tmp_path)
+    whole = (tmp_path / "manifest.json").read_bytes()
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << (place % 7)
+        (tmp_path / "manifest.json").write_bytes(damaged)
+        try:
+            store = TokenStore(tmp_path)
+        except DataError:
+            continue
+        # White space between the values says nothing: the store is the one that was written.
+        assert json.loads(bytes(damaged)) == json.loads(whole), (place, store.id)
+
+
+def test_a_held_out_text_that_was_changed_is_refused_with_its_name(tmp_path):
+    """Regression: nobody compared it with anything."""
+    (tmp_path / "validation").mkdir()
+    (tmp_path / "validation" / "domain.jsonl.zst").write_bytes(b"packed text")
+    write(tmp_path)
+    (tmp_path / "validation" / "domain.jsonl.zst").write_bytes(b"packed tExt")
+    with pytest.raises(DataError, match=r"domain\.jsonl\.zst: its checksum is not the manifest's"):
+        TokenStore(tmp_path)
+
+
+def test_a_manifest_whose_checksum_is_wrong_is_refused(tmp_path):
+    write(tmp_path)
+    path = tmp_path / "manifest.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"domain": 1.0', '"domain": 0.5'), encoding="utf-8")
+    with pytest.raises(DataError, match="its checksum is not that of what it says") as caught:
+        TokenStore(tmp_path)
+    assert "build it again: havoc data build." in caught.value.remedy

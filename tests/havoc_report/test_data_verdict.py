@@ -177,7 +177,7 @@ def test_unknown_licences_unreadable_files_exams_and_persons_are_found() -> None
         "[info] The text holds what looks like personal data.",
     ):
         assert part in text
-    assert trouble_verdict(found) == "4 things should be looked at: see below."
+    assert trouble_verdict(found) == "5 things should be looked at: see below."
     settled = dataclasses.replace(
         found,
         contamination=ContaminationCard("drop", (ExamCard("gsm8k", 9, 2, 2),)),

@@ -17,6 +17,8 @@ from havoc_report import data_record as record
 
 _CLUSTERS = 10
 _EXAM_EXAMPLES = 10
+_UNREAD = ("unreadable", "no_reader", "scanned", "empty", "no_text")
+"""Fates of what no text came out of."""
 _LOST_TEXT = ("lost_formulas",)
 """Rules about text that was read and not kept as text: its bytes count as text that was lost."""
 
@@ -56,6 +58,11 @@ def data_card(
             warnings.append(
                 f"Files in {name} that no reader takes: {counted}. Convert them, or leave them out: data.exclude."
             )
+        missing = sum(counts.get("missing_includes", 0) for counts in facts["formats"].values())
+        if missing:
+            warnings.append(
+                f"{missing:,} commands in {name}, such as \\input, name files that are not there: what they hold is missing."
+            )
     return record.DataCard(
         title=title,
         made_from=made_from,
@@ -78,8 +85,7 @@ def _source(ledger: SourceLedger, facts: Mapping[str, Any]) -> record.SourceCard
     }
     encodings |= {"mended characters": counts["mended_characters"]} if counts.get("mended_characters") else {}
     named = [*facts["rejects"], *facts["unread"]]
-    silent = {"licence_file", "metadata_file", "excluded", "hidden"}
-    unreadable = [record.LeftOutFile(origin, reason) for origin, rule, reason in named if rule not in silent]
+    unreadable = [record.LeftOutFile(origin, reason) for origin, rule, reason in named if rule in _UNREAD]
     return record.SourceCard(
         name=ledger.name,
         group=ledger.group,
@@ -91,16 +97,17 @@ def _source(ledger: SourceLedger, facts: Mapping[str, Any]) -> record.SourceCard
         licences={"" if name == "unknown" else name: count for name, count in ledger.licences.items()},
         encodings=encodings,
         unreadable=tuple(unreadable),
-        unreadable_parts=max(len(unreadable), ledger.sums.documents.get("unreadable", 0)),
+        unreadable_parts=sum(ledger.sums.documents.get(fate, 0) for fate in _UNREAD),
     )
 
 
 def _fates(ledger: SourceLedger) -> Iterator[record.FateCard]:
     sums = ledger.sums
     for fate, size in sums.input_bytes.items():
-        known = fate if fate in (*FATES, "unreadable") else "contaminated" if fate == "exam" else "rejected"
+        known = "unreadable" if fate in _UNREAD else "contaminated" if fate == "exam" else "rejected"
+        known = fate if fate in FATES else known
         text = sums.text_bytes.get(fate, 0) or (size if fate in _LOST_TEXT else 0)
-        reason = fate if known == "rejected" else ""
+        reason = fate if known == "rejected" or (known == "unreadable" and fate != known) else ""
         yield record.FateCard(known, size, sums.documents.get(fate, 0), text, reason)
 
 

@@ -170,12 +170,15 @@ def _refuse_empty(corpus: Corpus) -> None:
     for ledger in corpus.ledgers:
         if not ledger.kept:
             rejected = {fate: n for fate, n in ledger.sums.documents.items() if fate not in FATES}
-            reasons = [f"{count:,} by the rule {fate}" for fate, count in rejected.items()]
+            reasons = [
+                f"{count:,} unreadable" if fate == "unreadable" else f"{count:,} by the rule {fate}"
+                for fate, count in rejected.items()
+            ]
             reasons += [f"{ledger.duplicates:,} that other sources hold too"] if ledger.duplicates else []
             raise DataError(
                 ledger.name,
                 f"gave no text. Left out: {', '.join(reasons) or 'nothing'}."
-                + "".join(f"\n    {each}" for each in ledger.examples[:5]),
+                + "".join(f"\n    {each.rstrip('.')}." for each in ledger.examples[:5]),
                 "Add text, change the rule, or leave the source out.",
             )
 
@@ -245,8 +248,10 @@ def _write_unread(folder: Path, beside: Sequence[Rejected]) -> str:
     text = "".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in lines)
     raw = text.encode("utf-8", "replace")
     name = hashlib.blake2b(raw, digest_size=16).hexdigest()
+    packed = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(raw)
     folder.mkdir(exist_ok=True)
-    (folder / name).write_bytes(zstandard.ZstdCompressor(level=3, write_checksum=True).compress(raw))
+    if not (folder / name).is_file() or (folder / name).read_bytes() != packed:
+        (folder / name).write_bytes(packed)
     return name
 
 

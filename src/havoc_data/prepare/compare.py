@@ -132,7 +132,7 @@ def _hold_out(arrays: _Arrays, fates: np.ndarray, fraction: float) -> None:
             raise DataError(
                 f"group {group}",
                 f"{total:,} bytes in {len(inside):,} documents are too little to hold {MIN_HELD_OUT_BYTES:,} of them out.",
-                "Add text to the group, or split its files so that a part can be held out.",
+                "Add text to the group, split its files if they are few and large, or leave the group out.",
             )
         fates[chosen] = HELD_OUT
 

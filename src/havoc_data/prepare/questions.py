@@ -53,6 +53,8 @@ class ExamQuestions:
     def write(self, path: Path) -> None:
         """Write the questions for the processes that look for them."""
         text = json.dumps([asdict(item) for item in self.items()], ensure_ascii=False)
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            return
         beside = path.with_name(f".{path.name}.writing")
         beside.write_text(text, encoding="utf-8")
         beside.replace(path)

@@ -78,13 +78,15 @@ class TexReader:
         book = _Book(files)
         sections = cut_into_sections(book.text) or [(0, 0)]
         ordinals: Counter[str] = Counter()
+        missing = Counter({"missing_includes": book.num_missing} if book.num_missing else {})
         for (start, end), accounts in zip(sections, book.accounts([end for _, end in sections]), strict=True):
             text = _LINE_END.sub("\n", book.text[start:end])
             if not text.strip():
                 yield from (_no_text(span) for span, _ in accounts)
                 continue
             first, *others = [span for span, _ in accounts]
-            counts = sum((counted for _, counted in accounts), Counter[str]())
+            counts = sum((counted for _, counted in accounts), missing)
+            missing = Counter()
             document = Document(first.origin, text, (), ordinals[first.origin], first.start, first.end)
             yield replace(document, includes=tuple(others), counts=tuple(sorted(counts.items())))
             ordinals[first.origin] += 1
@@ -182,6 +184,8 @@ class _Book:
         self._length = 0
         self._used: set[int] = set()
         self._file_ended = False
+        self.num_missing = 0
+        """Commands that read a file which is not there."""
         for number in range(len(files)):  # those after the first are all read by it, unless they changed since
             if number not in self._used:
                 self._read_from(number)
@@ -220,6 +224,7 @@ class _Book:
                 continue
             start, end, include = step
             target = self._index.find(include, self._folders[root], self._folders[number]) if include else None
+            self.num_missing += include is not None and target is None
             if target is None or target in self._used:
                 self._append(number, start, end)
             else:

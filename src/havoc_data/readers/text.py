@@ -112,6 +112,8 @@ class TextReader:
                 yield Rejected(item.origin, made.reason, end - start, start, made.rule)
             start = end
             counts = Counter()
+        if blocks.broken is not None:
+            raise blocks.broken
         if start == item.start:
             what = "front matter and nothing else" if front else "it is empty"
             yield Rejected(item.origin, what, len(mark) + front, start, "empty")
@@ -145,6 +147,8 @@ class _Utf8Blocks:
         self._encoding = encoding
         self._read_to = start
         self._start = start
+        self.broken: InputError | None = None
+        """Why the file could not be read to its end; what came before is given all the same."""
 
     def sections(self) -> Iterator[tuple[bytes, int]]:
         """(section, its last byte in the file plus one): the last ends where the file does."""
@@ -167,7 +171,10 @@ class _Utf8Blocks:
         while block:
             self._read_to += len(block)
             yield block if decoder is None else decoder.decode(block).encode()
-            block = self._file.read(READ_BYTES)
+            try:
+                block = self._file.read(READ_BYTES)
+            except InputError as error:
+                self.broken, block = error, b""
         if decoder is not None:
             yield decoder.decode(b"", final=True).encode()
 

@@ -81,7 +81,8 @@ class FileSource:
 
     def fingerprint(self) -> str:
         """Hex digest of names, contents, options and of what is not read."""
-        beside = [dataclasses.astuple(each) for each in self.beside]
+        # Not the reasons: they are words for the user, and another wording is no other text.
+        beside = [[each.origin, each.rule, each.start, each.bytes] for each in self.beside]
         named = json.dumps([[part.key for part in self.parts()], beside])
         return hashlib.blake2b(named.encode(), digest_size=16).hexdigest()
 
@@ -203,7 +204,8 @@ class _Sorter:
             self.items.setdefault(reader, []).append(dataclasses.replace(item, packing=packing))
         else:
             end = Path(bare).suffix.lower() or "nothing"
-            reason = f"files that end in {end} are not read by {self.kind}"
+            by = "any reader" if self.kind == "files" else f"a source of kind {self.kind}"
+            reason = f"files that end in {end} are not read by {by}"
             self.rejected.append(Rejected(item.origin, reason, size, rule="no_reader"))
 
 

@@ -235,6 +235,10 @@ class _Walk:
                     self._hidden.append((origin, Path(entry.path)))
                 elif entry.is_symlink():
                     self._links.append((origin, Path(entry.path)))
+                elif entry.is_dir() and entry.name.endswith("!"):
+                    # "a.zip!/b" is b inside the archive a.zip, and one origin must not be two files.
+                    reason = "the name of a folder ends with '!', as that of an archive is written; rename it"
+                    self.rejected.append(Rejected(origin, reason))
                 elif entry.is_dir():
                     waiting.append((origin + "/", Path(entry.path)))
                 else:

@@ -195,7 +195,10 @@ def test_a_group_too_small_to_hold_anything_out_is_refused(decide, number):
         decide({("a", "general"): texts}, fraction=0.02)
     assert caught.value.where == "group general"
     assert caught.value.found == f"{size:,} bytes in {number} documents are too little to hold 32,768 of them out."
-    assert caught.value.remedy == "Add text to the group, or split its files so that a part can be held out."
+    assert (
+        caught.value.remedy
+        == "Add text to the group, split its files if they are few and large, or leave the group out."
+    )
 
 
 def test_one_large_document_cannot_be_held_out(decide):

@@ -29,8 +29,8 @@ def test_other_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "notes.pdf").write_bytes(b"%PDF")
     (tmp_path / "notes.txt").write_bytes(b"Text.")
     assert one(tmp_path, rows({"text": "a"}))[1] == [
-        Rejected("notes.pdf", "files that end in .pdf are not read by jsonl", 4, rule="no_reader"),
-        Rejected("notes.txt", "files that end in .txt are not read by jsonl", 5, rule="no_reader"),
+        Rejected("notes.pdf", "files that end in .pdf are not read by a source of kind jsonl", 4, rule="no_reader"),
+        Rejected("notes.txt", "files that end in .txt are not read by a source of kind jsonl", 5, rule="no_reader"),
     ]
 
 

@@ -68,7 +68,9 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert rejected == [
         Rejected("absent.part", "the package is not installed: pip install absent"),
         Rejected("shapes.gone", "its file cannot be read (No such file or directory)"),
-        Rejected("shapes.small", "documentation of less than 200 bytes", len("shapes.small\n\nShort.")),
+        Rejected(
+            "shapes.small", "documentation of less than 200 bytes", len("shapes.small\n\nShort."), rule="too_short"
+        ),
         Rejected("shapes.wrong", "its file is no Python of this version (invalid syntax (<unknown>, line 2))", 15),
     ]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 
@@ -49,8 +50,12 @@ def test_files_of_other_kinds_in_the_folder_are_named(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("{}", encoding="utf-8")
     _, rejected = one(tmp_path, b"Text.")
     assert rejected == [
-        Rejected("notes.pdf", "files that end in .pdf are not read by text_files", 8, rule="no_reader"),
-        Rejected("rows.jsonl", "files that end in .jsonl are not read by text_files", 2, rule="no_reader"),
+        Rejected(
+            "notes.pdf", "files that end in .pdf are not read by a source of kind text_files", 8, rule="no_reader"
+        ),
+        Rejected(
+            "rows.jsonl", "files that end in .jsonl are not read by a source of kind text_files", 2, rule="no_reader"
+        ),
     ]
 
 
@@ -104,3 +109,26 @@ def test_a_file_that_vanished_after_its_digest_stops_the_build(tmp_path: Path) -
     with pytest.raises(DataError, match=r"b\.txt: cannot be read any more \(No such file or directory\)\.") as caught:
         list(part.documents())
     assert caught.value.remedy.startswith("Start again when nothing moves files there any more")
+
+
+def test_a_compressed_text_that_breaks_off_is_kept_up_to_there(tmp_path: Path) -> None:
+    """Regression: nothing of it was."""
+    text = "".join(f"Line {number} of a text that was not sent to its end.\n" for number in range(3000))
+    packed = gzip.compress(text.encode(), mtime=0)
+    (tmp_path / "cut.txt.gz").write_bytes(packed[: len(packed) * 3 // 4])
+    (tmp_path / "trailing.txt.gz").write_bytes(packed + b"sixteen bytes...")
+    (part,) = build(str(tmp_path), Options()).parts()
+    cut, why, whole, rest = part.documents()
+    assert isinstance(cut, Document) and text.startswith(cut.text.rstrip("\ufffd")) and len(cut.text) > len(text) // 2
+    assert isinstance(why, Rejected) and why.rule == "unreadable" and "break off" in why.reason
+    assert isinstance(whole, Document) and whole.text == text
+    assert isinstance(rest, Rejected) and rest.bytes == 0
+
+
+def test_a_folder_that_is_called_like_an_archive_is_named(tmp_path: Path) -> None:
+    """Regression: its files and those of the archive had one name, and the ledger did not close."""
+    (tmp_path / "c.zip!").mkdir()
+    (tmp_path / "c.zip!" / "s.txt").write_text("inside a folder", encoding="utf-8")
+    (tmp_path / "a.txt").write_text("beside it", encoding="utf-8")
+    (named,) = build(str(tmp_path), Options()).rejected()
+    assert named.origin == "c.zip!" and "rename it" in named.reason
