@@ -233,8 +233,7 @@ class TokenStore:
 
     def _check_manifest(self, path: Path) -> None:
         """Shares and names are read from the manifest: a flipped bit in it would be another mixture."""
-        values = {name: value for name, value in self.manifest.items() if name != "checksum"}
-        if self.manifest.get("checksum") != _checksum_of(values):
+        if self.manifest.get("checksum") != checksum_of_manifest(self.manifest):
             remedy = f"Delete {self.folder} and build it again: havoc data build."
             raise DataError(str(path), "its checksum is not that of what it says.", remedy)
 
@@ -340,14 +339,16 @@ def write_manifest(
         "validation_texts": {group: _measured(path) for group, path in sorted(texts.items()) if path.is_file()},
         **facts,
     }
-    manifest["checksum"] = _checksum_of(manifest)
+    manifest["checksum"] = checksum_of_manifest(manifest)
     text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     beside = folder / ".manifest.writing"
     beside.write_text(text, encoding="utf-8")
     beside.replace(folder / "manifest.json")
 
 
-def _checksum_of(values: Mapping[str, Any]) -> str:
+def checksum_of_manifest(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of what a manifest says, its own `checksum` left out, in hex."""
+    values = {name: value for name, value in manifest.items() if name != "checksum"}
     return hashlib.sha256(json.dumps(values, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 

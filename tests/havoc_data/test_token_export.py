@@ -11,7 +11,7 @@ from havoc_core.errors import DataError
 from havoc_core.tokenizer import Tokenizer
 from havoc_data.prepare.train_tokenizer import train_bpe
 from havoc_data.shard_writer import ShardWriter
-from havoc_data.store import SourceRecord, TokenStore, write_manifest
+from havoc_data.store import SourceRecord, TokenStore, checksum_of_manifest, write_manifest
 from havoc_data.token_export import export_store
 from havoc_data.token_format import TOKEN_FORMATS
 
@@ -112,6 +112,7 @@ def changed(store, change):
     """The store with another manifest."""
     values = json.loads((store.folder / "manifest.json").read_text())
     change(values)
+    values["checksum"] = checksum_of_manifest(values)
     (store.folder / "manifest.json").write_text(json.dumps(values))
     return TokenStore(store.folder)
 

@@ -19,6 +19,7 @@ from havoc_core import checkpoint
 from havoc_core.config_files import to_json
 from havoc_core.errors import CheckpointError, ConfigError
 from havoc_core.log import LOGGER
+from havoc_data.store import checksum_of_manifest
 
 TWELVE = {
     "max_steps": 12,
@@ -243,7 +244,8 @@ def test_other_data_is_refused(trained, change):
 
 def test_another_store_is_refused(trained, new_run):
     manifest = trained.folder / "store" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"dummy": true', '"dummy": false'))
+    values = json.loads(manifest.read_text()) | {"dummy": False}
+    manifest.write_text(json.dumps(values | {"checksum": checksum_of_manifest(values)}))
     with pytest.raises(CheckpointError, match="the token store is .*, the checkpoint was trained on"):
         trained.resumed(max_steps=5)
 
@@ -318,6 +320,7 @@ import sys
 from pathlib import Path
 from havoc_core.config_files import from_json
 from havoc_core.log import to_screen
+from havoc_data.store import checksum_of_manifest
 from havoc_training.build import build_trainer, find_checkpoint
 
 config = from_json(Path(sys.argv[1]).read_text(), where="config")
