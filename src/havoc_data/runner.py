@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
+from havoc_core.config import DataMixtureConfig
 from havoc_core.errors import DataError
 from havoc_core.registry import Shelf
 
@@ -36,6 +37,17 @@ class Runner(Protocol):
             DataError: a process that worked on a task died. Whatever `function` raises is raised here.
         """
         ...
+
+
+def runner_of(data: DataMixtureConfig) -> Runner:
+    """The runner that the settings name.
+
+    Raises:
+        ConfigError: there is none of that name, or an option is wrong.
+    """
+    options = RUNNERS.options(data.runner, data.runner_options)
+    runner: Runner = RUNNERS.module(data.runner).build(data.num_workers, options)
+    return runner
 
 
 class KeyedTask(Protocol):

@@ -28,6 +28,7 @@ import numpy as np
 import zstandard
 
 from havoc_core.errors import DataError
+from havoc_data.names import is_file_name
 from havoc_data.remote import RemoteFolder, RemoteTokens
 from havoc_data.shard_writer import SUFFIXES
 
@@ -309,11 +310,6 @@ def _names_to_copy(raw: bytes, *, where: str) -> Iterator[str]:
                             yield f"{prefix}{name}/{shard['name']}{suffix}"
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(where, f"is no manifest of a token store ({error!r}).", "Copy the store again.") from None
-
-
-def is_file_name(name: object) -> bool:
-    """Whether it names a file of the folder it is joined to, and nothing else: no path, not "." or ".."."""
-    return isinstance(name, str) and name not in {"", ".."} and Path(name).name == name and "\0" not in name
 
 
 def write_manifest(

@@ -17,12 +17,12 @@ from havoc_core.errors import DataError
 from havoc_core.run_files import RunFiles
 from havoc_core.tokenizer import Tokenizer
 from havoc_data.document import GROUPS, Rejected
+from havoc_data.names import is_file_name
 from havoc_data.shard_writer import ShardWriter
 from havoc_data.store import (
     VERSION,
     SourceRecord,
     TokenStore,
-    is_file_name,
     write_manifest,
     written_whole,
 )

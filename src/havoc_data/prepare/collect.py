@@ -30,7 +30,7 @@ from havoc_data.prepare.facts import Facts, excerpt_of, merge
 from havoc_data.prepare.ledger import FATES, SourceLedger, Sums, does_not_close, sum_lines
 from havoc_data.prepare.questions import ExamQuestions, read_questions
 from havoc_data.prepare.settle import NOTHING_SETTLED, SettleTask, read_lines, settle
-from havoc_data.runner import RUNNERS, Runner, run_each
+from havoc_data.runner import run_each, runner_of
 from havoc_data.runners.inline import Inline
 
 _QUESTIONS = "exams.json"
@@ -96,18 +96,6 @@ def collect(asked: Collecting) -> Corpus:
     unread = set(corpus.unread.values())
     _sweep(asked.folder, {"parts": {part.key for part in parts}, "settled": set(settled), "unread": unread})
     return corpus
-
-
-def runner_of(data: DataMixtureConfig) -> Runner:
-    """The runner that the settings name.
-
-    Raises:
-        ConfigError: there is none of that name, or an option is wrong.
-    """
-    runner: Runner = RUNNERS.module(data.runner).build(
-        data.num_workers, RUNNERS.options(data.runner, data.runner_options)
-    )
-    return runner
 
 
 def inputs_key(asked: Collecting) -> str:

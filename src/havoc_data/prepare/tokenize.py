@@ -33,7 +33,7 @@ from havoc_data.prepare.corpus import Corpus
 from havoc_data.prepare.ledger import FATES
 from havoc_data.prepare.seal import is_sealed, seal
 from havoc_data.prepare.settle import CorpusShard
-from havoc_data.runner import RUNNERS, Runner, run_each
+from havoc_data.runner import run_each, runner_of
 from havoc_data.shard_writer import ShardWriter
 from havoc_data.store import VERSION, SourceRecord, TokenStore, write_manifest, written_whole
 
@@ -81,8 +81,7 @@ def build_store(corpus: Corpus, tokenizer_folder: Path, *, folder: Path, data: D
     key = store_key(corpus.key, tokenizer)
     if is_current(folder, key):
         return TokenStore(folder)
-    options = RUNNERS.options(data.runner, data.runner_options)
-    runner: Runner = RUNNERS.module(data.runner).build(data.num_workers, options)
+    runner = runner_of(data)
     parts = folder.with_name(f".{folder.name}.parts")
     parts.mkdir(parents=True, exist_ok=True)
     fingerprint = tokenizer.fingerprint()
