@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 GROUPS = ("domain", "general", "dialog")
 """The shares of the mixture."""
+MIN_HELD_OUT_BYTES = 32 * 1024
+"""Text of a group that is held out at least; less says too little about it."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import zstandard
 from havoc_core.errors import DataError
 from havoc_core.run_files import RunFiles
 from havoc_core.tokenizer import Tokenizer
-from havoc_data.document import GROUPS, Rejected
+from havoc_data.document import GROUPS, MIN_HELD_OUT_BYTES, Rejected
 from havoc_data.names import is_file_name
 from havoc_data.shard_writer import ShardWriter
 from havoc_data.store import (
@@ -27,9 +27,6 @@ from havoc_data.store import (
     written_whole,
 )
 from havoc_data.token_format import Interchange, Vocabulary
-
-MIN_HELD_OUT_BYTES = 32 * 1024
-"""Less text than this says too little about a group."""
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ import pytest
 from havoc_core.errors import DataError
 from havoc_core.run_files import RunFiles
 from havoc_core.tokenizer import Tokenizer
+from havoc_data.document import MIN_HELD_OUT_BYTES
 from havoc_data.prepare.train_tokenizer import train_bpe
 from havoc_data.store import TokenStore
 from havoc_data.token_export import export_store
 from havoc_data.token_format import TOKEN_FORMATS, FoundDocument
-from havoc_data.token_import import MIN_HELD_OUT_BYTES, TokenImport, import_tokens
+from havoc_data.token_import import TokenImport, import_tokens
 from havoc_eval.held_out_text import read_held_out
 
 FORMATS = [("megatron", ".bin"), ("datatrove", ".ds"), ("olmo", ".npy")]

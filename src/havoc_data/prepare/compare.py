@@ -16,13 +16,11 @@ import numpy as np
 
 from havoc_core.config import DeduplicationConfig
 from havoc_core.errors import DataError
+from havoc_data.document import MIN_HELD_OUT_BYTES
 from havoc_data.prepare.comparable import empty_array
 from havoc_data.prepare.duplicates import exact_duplicates, near_duplicates, repeated_paragraphs
 from havoc_data.prepare.ledger import DUPLICATE, HELD_OUT, KEPT, NEAR_DUPLICATE
 from havoc_data.prepare.templates import families
-
-MIN_HELD_OUT_BYTES = 32 * 1024
-"""Less text than this says too little about a group."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import pytest
 
 from havoc_core.config import CleaningConfig, DeduplicationConfig
 from havoc_core.errors import DataError
-from havoc_data.document import Document
-from havoc_data.prepare.compare import MIN_HELD_OUT_BYTES, PartEntry, compare
+from havoc_data.document import MIN_HELD_OUT_BYTES, Document
+from havoc_data.prepare.compare import PartEntry, compare
 from havoc_data.prepare.examine import Examination, ExamineTask, examine
 from havoc_data.prepare.ledger import DUPLICATE, HELD_OUT, KEPT, NEAR_DUPLICATE
 
