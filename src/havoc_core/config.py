@@ -358,6 +358,23 @@ class TokenizerConfig(Section):
     overflow far above 10 GB."""
 
 
+class MemoryConfig(Section):
+    """Parts of a memory preset, one by one; null: as the preset has it."""
+
+    moments: Literal["float32", "bfloat16", "int8"] | None = None
+    """AdamW's two moments. bfloat16 and int8 are rounded stochastically, or they would stop moving."""
+    gradients: Literal["float32", "bfloat16"] | None = None
+    """Sum of the gradients over the micro-steps of an update. bfloat16 is rounded stochastically."""
+    gradients_on: Literal["device", "host"] | None = None
+    """Where that sum is kept; host for cards under 16 GB, with `memory: stream`."""
+    master: Literal["split", "none"] | None = None
+    """split: a 16-bit remainder beside each bfloat16 weight, an exact float32 master together. none: bfloat16 alone."""
+    rounding: Literal["stochastic", "nearest"] = "stochastic"
+    """Of bfloat16 weights without a master and of bfloat16 moments. nearest is refused where small updates would be lost."""
+    offload_activations: bool = False
+    """Keep the inputs of recomputed blocks in host memory; pays with very long rows."""
+
+
 class TrackingConfig(Section):
     """Where the numbers of a run are shown besides screen, train.log and metrics.jsonl."""
 
@@ -437,6 +454,18 @@ class TrainingConfig(Section):
     compile: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = "auto"
     """off: nothing is compiled. auto: the attention kernel on a CPU with a C++ compiler, and torch.compile of each block
     on a GPU or when the run is long enough to repay it. on: all that can be."""
+    fp8: bool = False
+    """Matrix products inside the blocks in 8-bit floats with one scale a tensor, on GPUs that have them (compute capability
+    8.9 and newer). Faster, and a little less exact: compare the loss."""
+    memory: Literal["auto", "fp32_master", "fp32_master_bf16m", "offload", "stream", "8bit", "bf16_sr"] = "auto"
+    """Where weights, gradients and AdamW's state are kept and in what format. auto: the first exact one that fits the
+    device and the host: fp32_master, offload, stream, then fp32_master_bf16m. On a GPU, auto also chooses the rows of a
+    micro-step; tokens per step stay the same."""
+    memory_options: MemoryConfig = MemoryConfig()
+    """Parts of the preset, one by one."""
+    recompute: Literal["auto", "none", "selective", "full"] = "auto"
+    """What is computed again in the backward pass instead of being kept: nothing, norms and activations, or whole blocks.
+    auto: the least that fits."""
 
     checkpoint_dir: str = "checkpoints"
     """Folder of the checkpoints."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from havoc_core.layers.block import BlockRunner
 from havoc_core.layers.kv_cache import KVCache
 from havoc_core.layers.segments import Segments
 
@@ -41,6 +42,10 @@ class Decoder(nn.Module, ABC):
     @abstractmethod
     def blocks(self) -> nn.ModuleList:
         """The blocks in order; each can be compiled or sharded by itself."""
+
+    @abstractmethod
+    def run_blocks_with(self, runner: BlockRunner) -> None:
+        """Send batches through the blocks with this runner from now on; generation with a cache goes in order."""
 
     @abstractmethod
     def new_cache(self, padding: Tensor, max_tokens: int) -> KVCache:

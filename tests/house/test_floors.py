@@ -56,9 +56,16 @@ ORDER = {
         "language_model", "contamination", "compression", "held_out_text", "task", "scoring", "tasks/", "runner",
     ],
     "havoc_training": [
-        "shelves", "batch_plan", "schedules", "optimizer", "optimizers/", "memory_check", "placement", "gradient_scaler", "step",
-        "state", "validation", "observers", "tracker", "trackers/", "checkpointing", "interrupts", "data_stages",
-        "repetition", "trainer", "build",
+        "shelves", "batch_plan", "schedules", "memory/", "planner/", "optimizer", "optimizers/", "placement",
+        "gradient_scaler", "step", "state", "validation", "observers", "tracker", "trackers/", "checkpointing", "interrupts",
+        "data_stages", "repetition", "trainer", "build",
+    ],
+    "havoc_training/memory": [
+        "presets", "stochastic_rounding", "split_master", "blockwise", "arena", "host_link", "gradients", "adamw_update",
+        "flat_optimizer", "recompute", "streaming",
+    ],
+    "havoc_training/planner": [
+        "cards", "machine", "block_tape", "ledger", "choice", "rates", "loss_fit", "plan", "solve", "trace", "probe",
     ],
     "havoc_cli": [
         "flags", "subcommands", "run_lock", "stages", "config", "problems", "checkpoint", "data_card", "data_exchange",

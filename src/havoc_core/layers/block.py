@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Protocol
+
 from torch import Tensor, nn
 
 from havoc_core.layers.attention import Attention, Sight
@@ -35,3 +38,17 @@ class Block(nn.Module):
         x = x + self.dropout(self.self_attn(self.input_layernorm(x), rotary, sight, cache))
         out: Tensor = x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
         return out
+
+
+class BlockRunner(Protocol):
+    """How the rows of a batch go through the blocks: one after the other, recomputed, or with streamed weights."""
+
+    def __call__(self, blocks: Iterable[nn.Module], x: Tensor, rotary: tuple[Tensor, Tensor], sight: Sight) -> Tensor:
+        """[B, T, D] -> [B, T, D] through all blocks in order."""
+
+
+def run_in_order(blocks: Iterable[nn.Module], x: Tensor, rotary: tuple[Tensor, Tensor], sight: Sight) -> Tensor:
+    """Block after block; autograd keeps what each needs for its backward pass."""
+    for block in blocks:
+        x = block(x, rotary, sight)
+    return x

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from havoc_core.config import ModelConfig
 from havoc_core.layers.attention import Attention, Sight
 from havoc_core.layers.attention_kernel import is_supported
-from havoc_core.layers.block import Block
+from havoc_core.layers.block import Block, BlockRunner, run_in_order
 from havoc_core.layers.embedding import Embedding
 from havoc_core.layers.feed_forward import FeedForward
 from havoc_core.layers.kv_cache import KVCache
@@ -60,24 +60,29 @@ class HavocModel(Decoder):
         self.lm_head = lm_head
         self.config = config
         self._cpu_kernel = False
+        self._runner: BlockRunner = run_in_order
         self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def forward(self, tokens: Tensor, *, segments: Segments | None = None, cache: KVCache | None = None) -> Tensor:
         """[B, T] int64 -> [B, T, D]."""
         num_tokens = tokens.shape[1]
         cos, sin = self._rotary(tokens.device)
+        x = self.model.embed_tokens(tokens)
         if cache is None:
-            rotary, sight = (cos[:num_tokens], sin[:num_tokens]), self._sight(tokens, segments)
+            rotary = (cos[:num_tokens], sin[:num_tokens])
+            x = self._runner(self.model.layers, x, rotary, self._sight(tokens, segments))
         else:
             positions = cache.positions(num_tokens)
             rotary, sight = (cos[positions], sin[positions]), Sight(mask=cache.mask(num_tokens))
-        x = self.model.embed_tokens(tokens)
-        for number, block in enumerate(self.model.layers):
-            x = block(x, rotary, sight, None if cache is None else (cache, number))
-        if cache is not None:
+            for number, block in enumerate(self.model.layers):
+                x = block(x, rotary, sight, (cache, number))
             cache.advance(num_tokens)
         out: Tensor = self.model.norm(x)
         return out
+
+    def run_blocks_with(self, runner: BlockRunner) -> None:
+        """Send batches through the blocks with another runner; generation with a cache always goes in order."""
+        self._runner = runner
 
     def use_cpu_kernel(self) -> None:
         """Attend with the compiled kernel wherever it takes the shapes; the caller has loaded it."""
