@@ -12,6 +12,7 @@ from havoc_core.errors import HavocError
 
 COMMANDS = {
     "run": "the whole line: text, tokenizer, training, evaluation, report; goes on where it was stopped",
+    "plan": "what a run will need, before it starts: memory, time, money; on this machine or on any card",
     "train": "train a model; makes tokenizer and store when they are missing",
     "data": "card, build, look, replay, sample, export, import: what is in a folder; tokens of it; what a step learnt from",
     "tokenizer": "train, report: learn a vocabulary from your text, compare what it costs",

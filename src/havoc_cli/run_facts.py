@@ -15,9 +15,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from havoc_cli.speed_facts import plan_note, plan_rows, read_plan, speed_of, stage_times, training_times
 from havoc_core.config import TrainingConfig
 from havoc_core.config_files import config_hash
-from havoc_core.costs import activation_bytes, num_parameters, state_bytes
+from havoc_core.costs import num_parameters
 from havoc_core.errors import DataError
 from havoc_core.run_files import RunFiles
 from havoc_report import run_record as record
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from havoc_data.loading.loader import Loader
     from havoc_data.store import TokenStore
     from havoc_eval.runner import Evaluation
-
-_STEADY_SHARE = 0.5
-"""Steps counted as steady state: the later half."""
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -66,13 +64,13 @@ def gather(config: TrainingConfig, *, command: str, checkpoint: Path, stages: Ma
 
     files = RunFiles.of(config)
     lines = read_metrics(files.metrics)
-    steps = [line for line in lines if line["kind"] == "train"]
-    validations = [line for line in lines if line["kind"] == "validation"]
+    steps = [line for line in lines if line.get("kind") == "train"]
+    validations = [line for line in lines if line.get("kind") == "validation"]
     state = json.loads((checkpoint / "training_state.json").read_text(encoding="utf-8"))
     data = open_prepared(config)
     loader = make_loader(config, data)
     evaluation, samples = _evaluation(files), _samples(files)
-    total = state["resolved"]["total_steps"]
+    total, plan = state["resolved"]["total_steps"], read_plan(files.plan)
     return record.RunRecord(
         title=config.tracking.run_name or files.run_dir.resolve().name or "run",
         started=_when(steps[0]["time"] - steps[0]["seconds"]) if steps else "",
@@ -84,15 +82,17 @@ def gather(config: TrainingConfig, *, command: str, checkpoint: Path, stages: Ma
         tokens_trained=state["scored_tokens"],
         training=_training_curve(steps),
         validation=_validation_curve(validations),
-        speed=_speed(steps, validations, stages),
+        speed=speed_of(lines, stages),
         reproduction=record.Reproduction(
             config_hash(config), data.store.id, state["chain"], config.seed, version("havoc")
         ),
         comparison=_comparison(evaluation) if evaluation else None,
         exam=_exam(evaluation) if evaluation else None,
         samples=samples,
-        stages=_stage_times(stages, steps, validations),
-        plan=_plan(config, state, steps, total),
+        stages=stage_times(stages),
+        training_time=training_times(lines, stages),
+        plan=plan_rows(plan, config=config, state=state, lines=lines, stages=stages),
+        plan_note=plan_note(plan, state=state),
         dummy_data=bool(data.store.manifest["dummy"]),
         missing_groups=tuple(data.store.manifest["missing_groups"]),
         ending="" if state["step"] >= total else f"stopped after {state['step']:,} of {total:,} steps",
@@ -198,55 +198,6 @@ def _validation_curve(lines: Sequence[Mapping[str, Any]]) -> record.ValidationCu
                 tuple(_number(line["groups"][group]["perplexity"]) for line in lines),
             )
             for group in groups
-        ),
-    )
-
-
-def _speed(
-    steps: Sequence[Mapping[str, Any]], validations: Sequence[Mapping[str, Any]], stages: Mapping[str, float]
-) -> record.Speed:
-    late = steps[int(len(steps) * _STEADY_SHARE) :]
-    seconds = sum(line["seconds"] for line in late)
-    whole = stages.get("train") or sum(line["seconds"] for line in (*steps, *validations))
-    return record.Speed(
-        steady_tokens_per_s=sum(line["tokens"] for line in late) / seconds if seconds else None,
-        overall_tokens_per_s=sum(line["tokens"] for line in steps) / whole if whole else None,
-        peak_memory_bytes=max((int(line["memory_bytes"]) for line in steps), default=None),
-        total_s=sum(stages.values()) or whole,
-    )
-
-
-def _stage_times(
-    stages: Mapping[str, float], steps: Sequence[Mapping[str, Any]], validations: Sequence[Mapping[str, Any]]
-) -> tuple[record.StageTime, ...]:
-    """The stages, training taken apart into updates, validations, and the rest: start and checkpoints."""
-    updates, validated = sum(line["seconds"] for line in steps), sum(line["seconds"] for line in validations)
-    out = []
-    for name, seconds in (stages or {"train": updates + validated}).items():
-        if name != "train":
-            out.append(record.StageTime(name, seconds))
-            continue
-        rest = max(0.0, seconds - updates - validated)
-        out += [record.StageTime("updates", updates), record.StageTime("validation", validated)]
-        out += [record.StageTime("start and checkpoints", rest)] if rest else []
-    return tuple(out)
-
-
-def _plan(
-    config: TrainingConfig, state: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], total: int
-) -> tuple[record.PlanRow, ...]:
-    rows = state["resolved"]["rows_per_step"]
-    length = config.data.max_sequence_length
-    working = 4 if state["resolved"]["precision"] == "float32" else 2
-    memory = state_bytes(config.model, working_bytes=working) + activation_bytes(
-        config.model, rows=config.batch_size, sequence_length=length, working_bytes=working
-    )
-    peak = max((float(line["memory_bytes"]) for line in steps), default=None)
-    return (
-        record.PlanRow("Updates", float(total), float(state["step"]), ""),
-        record.PlanRow("Tokens learnt from", float(total * rows * length), float(state["scored_tokens"]), ""),
-        record.PlanRow(
-            "Memory: weights, optimizer, activations; beside it the whole process", float(memory), peak, "bytes"
         ),
     )
 

@@ -63,7 +63,8 @@ def train(config: TrainingConfig, *, fine_tune: bool = False, go_on_with: str | 
         go_on_with: command that continues a run that was stopped; None: `scripts/train.py --resume`.
     """
     from havoc_core import log
-    from havoc_training.build import build_trainer, find_checkpoint  # torch comes in here, after the settings are right
+    from havoc_training.build import build_trainer  # torch comes in here, after the settings are right
+    from havoc_training.continuation import find_checkpoint
 
     files = RunFiles.of(config)
     log.to_screen(rank=_rank())

@@ -10,11 +10,13 @@ its manifest.json says so. Loading runs no code from a file and follows no link 
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from typing import Any
 
 import torch
 
+from havoc_core import tensor_file
 from havoc_core.config_files import CONFIG_VERSION
 from havoc_core.errors import CheckpointError
 
@@ -68,7 +71,14 @@ def writing(folder: Path) -> Iterator[Path]:
 
 
 def save_tensors(path: Path, values: Any) -> None:
-    """torch.save; tensors that are views are cloned first, or the whole storage behind them would be written."""
+    """torch.save; tensors that are views are cloned first, or the whole storage behind them would be written.
+
+    Wherever a TensorSource stands in nested dicts, lists and tuples, its tensor is made, written and forgotten before
+    the next one (`tensor_file.write`); every tensor in that file then gets a storage of its own.
+    """
+    if tensor_file.has_sources(values):
+        tensor_file.write(path, values)
+        return
     with path.open("wb") as file:
         torch.save(values, file)
 
@@ -81,6 +91,10 @@ def save_json(path: Path, values: Any) -> None:
 def load_tensors(folder: Path, name: str) -> Any:
     """A file that `save_tensors` wrote, on the CPU, memory-mapped; runs no code from it.
 
+    A tensor is read when its values are, and the system may take the memory back; what is written into one goes into
+    a copy of the page and never to the file. The system reserves as much memory as the file is long, unless it is told
+    to overcommit: a file longer than all memory and swap cannot be mapped.
+
     Raises:
         CheckpointError: it is missing, damaged, or holds more than tensors and plain values.
     """
@@ -91,9 +105,10 @@ def load_tensors(folder: Path, name: str) -> Any:
         raise CheckpointError(str(path), "is missing.", "Use another checkpoint: havoc checkpoint list.") from None
     except Exception as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            str(path), f"cannot be read ({first_line}).", "Use another checkpoint: havoc checkpoint list."
-        ) from None
+        remedy = "Use another checkpoint: havoc checkpoint list."
+        if os.strerror(errno.ENOMEM) in first_line:
+            remedy = "The system reserves memory for all of it: add swap, or set vm.overcommit_memory to 1."
+        raise CheckpointError(str(path), f"cannot be read ({first_line}).", remedy) from None
 
 
 def load_json(folder: Path, name: str) -> Any:
@@ -148,8 +163,15 @@ def read_manifest(folder: Path) -> Manifest:
     return Manifest(VERSION, CONFIG_VERSION, files)
 
 
-def verify(folder: Path) -> Manifest:
+def verify(folder: Path, *, settled_s: float = 2.0) -> Manifest:
     """Compare every file with the manifest's sizes and checksums.
+
+    A file that this process has read already is not read again while size, place and times of change are the same.
+
+    Args:
+        folder: of the checkpoint.
+        settled_s: files changed less than this many seconds ago are always read. The times of a file system go in
+            ticks, of up to two seconds on some, and a second change within one tick would pass unseen.
 
     Raises:
         CheckpointError: names the first file that is missing, a link, not in the manifest, of another size, or changed.
@@ -173,7 +195,7 @@ def verify(folder: Path) -> Manifest:
             raise CheckpointError(str(path), "is missing.", remedy)
         if path.stat().st_size != size:
             raise CheckpointError(str(path), f"{path.stat().st_size:,} bytes, the manifest says {size:,}.", remedy)
-        if _sha256(path) != digest:
+        if _sha256_once(path, settled_s) != digest:
             raise CheckpointError(str(path), "its checksum is not the manifest's.", remedy)
     return manifest
 
@@ -234,6 +256,20 @@ def _rename(beside: Path, folder: Path) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sha256_once(path: Path, settled_s: float) -> str:
+    found = path.stat()
+    if time.time() - max(found.st_mtime, found.st_ctime) < settled_s:
+        return _sha256(path)
+    identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return _remembered_sha256(path.absolute(), identity)
+
+
+@functools.lru_cache(maxsize=1024)
+def _remembered_sha256(path: Path, identity: tuple[int, ...]) -> str:
+    """The checksum of a file as `identity` found it; another identity is another question."""
+    return _sha256(path)
 
 
 def _cannot_write(folder: Path, error: Exception) -> CheckpointError:

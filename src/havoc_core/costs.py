@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from havoc_core.config import ModelConfig
+
+MODEL_CONVENTION = "6N + causal attention"
+"""What `training_flops_per_token` counts: what learning needs, however it is done."""
+HARDWARE_CONVENTION = "6N + causal attention + recompute"
+"""What `hardware_flops_per_token` counts: what the device is made to do."""
 
 
 def num_parameters(model: ModelConfig) -> int:
@@ -25,10 +32,28 @@ def training_flops_per_token(model: ModelConfig, sequence_length: int) -> float:
     6 * layers * heads * head width * sequence for the causal half of the attention scores. Kaplan et al. 2020,
     arXiv:2001.08361, with the attention term of PaLM's appendix B halved for the mask.
     """
-    block = _block_parameters(model) - 2 * model.d_model - (2 * model.head_dim if model.attention.qk_norm else 0)
-    matrices = block * model.num_layers + model.vocab_size * model.d_model
-    attention = model.num_layers * model.attention.num_heads * model.head_dim * sequence_length
-    return 6.0 * matrices + 6.0 * attention
+    head = 2.0 * model.vocab_size * model.d_model
+    # Twice the forward pass for the two gradients of every product.
+    return 3.0 * (_forward_flops_of_blocks(model, sequence_length) + head)
+
+
+def hardware_flops_per_token(
+    model: ModelConfig, sequence_length: int, recompute: Literal["none", "selective", "full"]
+) -> float:
+    """Floating-point operations that the device does for one token: "6N + causal attention + recompute".
+
+    `full` runs the forward pass of the blocks once more, `selective` repeats norms and activations alone, in which there is
+    no matrix product. The head is never recomputed: its gradients are worked out chunk by chunk on the way forward.
+    """
+    again = _forward_flops_of_blocks(model, sequence_length) if recompute == "full" else 0.0
+    return training_flops_per_token(model, sequence_length) + again
+
+
+def _forward_flops_of_blocks(model: ModelConfig, sequence_length: int) -> float:
+    """A token sees half of the row on average: 2 products of 2 operations, halved for the causal mask."""
+    matrices = _block_parameters(model) - 2 * model.d_model - (2 * model.head_dim if model.attention.qk_norm else 0)
+    attention = model.attention.num_heads * model.head_dim * sequence_length
+    return 2.0 * model.num_layers * (matrices + attention)
 
 
 def state_bytes(model: ModelConfig, *, working_bytes: int) -> int:

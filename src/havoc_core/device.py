@@ -6,6 +6,7 @@ import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,6 +30,11 @@ class Precision:
     def name(self) -> str:
         """Such as "bfloat16"."""
         return str(self.working).removeprefix("torch.")
+
+    @property
+    def working_name(self) -> Literal["bfloat16", "float16", "float32"]:
+        """The same, as one of the three that there are."""
+        return "float16" if self.scales_loss else "bfloat16" if self.has_master else "float32"
 
 
 def choose_device(name: str) -> torch.device:
@@ -119,6 +125,29 @@ def peak_memory_bytes(device: torch.device) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)  # Linux counts in KiB, macOS in bytes
+
+
+@dataclass(frozen=True)
+class MemoryPeaks:
+    """Most memory that was taken, in bytes; None where a device does not tell."""
+
+    allocated: int | None
+    """Of tensors, at their most (GPU)."""
+    reserved: int | None
+    """Held by torch's allocator for tensors, at its most (GPU)."""
+    used: int
+    """Taken on the device now, by all that runs there, the driver's own included (GPU; torch's allocator keeps what it
+    once reserved, so this hardly falls); the most that this process had resident (CPU)."""
+
+
+def memory_peaks(device: torch.device) -> MemoryPeaks:
+    """What has been taken so far; waits for nothing on the device."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return MemoryPeaks(
+            int(torch.cuda.max_memory_allocated(device)), int(torch.cuda.max_memory_reserved(device)), int(total - free)
+        )
+    return MemoryPeaks(None, None, peak_memory_bytes(device))
 
 
 def cpu_name() -> str:

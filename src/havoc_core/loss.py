@@ -10,13 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from havoc_core import loss_kernel
 from havoc_core.labels import IGNORE_INDEX
 
 _CHUNK_VALUES = 4_194_304
 """Logits held at once (16 MiB in float32): large enough for the matrix product, small enough for the cache."""
 
 
-def cross_entropy_sum(hidden: Tensor, head: Tensor, labels: Tensor, *, z_loss_weight: float = 0.0) -> Tensor:
+def cross_entropy_sum(
+    hidden: Tensor, head: Tensor, labels: Tensor, *, z_loss_weight: float = 0.0, kernel: bool = False
+) -> Tensor:
     """Sum over scored tokens of -log p(label), plus z_loss_weight * log(Z)^2.
 
     Summed, not averaged: micro-batches hold different numbers of scored tokens, so the division happens once a step.
@@ -27,13 +30,16 @@ def cross_entropy_sum(hidden: Tensor, head: Tensor, labels: Tensor, *, z_loss_we
         head: [V, D], same dtype.
         labels: [...] int64; IGNORE_INDEX where nothing is to be predicted.
         z_loss_weight: of the squared log-normaliser (PaLM, arXiv:2204.02311, section 5).
+        kernel: with gradients, use the compiled kernel where it takes the device and dtype; the caller has loaded it
+            (`loss_kernel.load`).
 
     Returns:
         A scalar, float32 or wider.
     """
     flat = hidden.reshape(-1, hidden.shape[-1])
     if torch.is_grad_enabled() and (hidden.requires_grad or head.requires_grad):
-        out: Tensor = _CrossEntropySum.apply(flat, head, labels.reshape(-1), z_loss_weight)  # type: ignore[no-untyped-call]
+        function = _KernelCrossEntropySum if kernel and loss_kernel.is_supported(flat) else _CrossEntropySum
+        out: Tensor = function.apply(flat, head, labels.reshape(-1), z_loss_weight)  # type: ignore[no-untyped-call]
         return out
     rows = label_log_probs(hidden, head, labels)
     if z_loss_weight:
@@ -95,10 +101,39 @@ class _CrossEntropySum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        grad_hidden, grad_head = ctx.saved_tensors
-        # In place: both are ours alone, and the head's is the largest tensor of a step.
-        # Not rounded to the hidden states' dtype first: 1 / tokens in bfloat16 is up to 0.4 % off.
-        return grad_hidden.mul_(grad), grad_head.mul_(grad).to(ctx.head_dtype), None, None
+        return _scale_gradients(ctx, grad)
+
+
+class _KernelCrossEntropySum(torch.autograd.Function):
+    """The same with the compiled kernel: what is left beside it are the three matrix products."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, labels: Tensor, z_loss_weight: float) -> Tensor:
+        chunks = _chunks(len(hidden), head.shape[0])
+        grad_hidden = torch.empty_like(hidden)
+        grad_head = torch.zeros(head.shape, dtype=torch.float32)
+        # One buffer for all chunks: its pages are touched for the first time once.
+        buffer = hidden.new_empty(chunks[0].stop if chunks else 0, head.shape[0])
+        total = 0.0
+        for rows in chunks:
+            logits = torch.mm(hidden[rows], head.t(), out=buffer[: rows.stop - rows.start])
+            total += loss_kernel.replace_by_gradient(logits, labels[rows], z_loss_weight=z_loss_weight)
+            torch.mm(logits, head, out=grad_hidden[rows])
+            _add_product(grad_head, logits.t(), hidden[rows])
+        ctx.save_for_backward(grad_hidden, grad_head)
+        ctx.head_dtype = head.dtype
+        return torch.tensor(total, dtype=torch.float32)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        return _scale_gradients(ctx, grad)
+
+
+def _scale_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    grad_hidden, grad_head = ctx.saved_tensors
+    # In place: both are ours alone, and the head's is the largest tensor of a step.
+    # Not rounded to the hidden states' dtype first: 1 / tokens in bfloat16 is up to 0.4 % off.
+    return grad_hidden.mul_(grad), grad_head.mul_(grad).to(ctx.head_dtype), None, None
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

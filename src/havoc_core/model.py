@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -60,22 +60,40 @@ class Decoder(nn.Module, ABC):
         return hidden @ self.head.t()
 
 
-def first_weights(model: Decoder, *, seed: int) -> dict[str, Tensor]:
-    """Float32 starting values of every parameter, on the CPU.
+class FirstWeights(Mapping[str, Tensor]):
+    """Float32 starting values of every parameter, on the CPU, made when they are asked for.
 
     Each parameter draws from a generator of its own, seeded by hash(seed, name): the values do not depend on device,
-    dtype, sharding, or on which other parameters exist.
+    dtype, sharding, or on which other parameters exist. Nothing is kept: a 7B model's values never lie in memory at once.
+
+    Args:
+        model: for names, shapes and spreads.
+        seed: of the run.
     """
-    weights = {}
-    for name, parameter in model.named_parameters():
-        std = model.init_std(name)
+
+    def __init__(self, model: Decoder, *, seed: int) -> None:
+        self._shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+        self._stds = {name: model.init_std(name) for name in self._shapes}
+        self._seed = seed
+
+    def __getitem__(self, name: str) -> Tensor:
+        shape, std = self._shapes[name], self._stds[name]
         if std is None:
-            weights[name] = torch.ones(parameter.shape)
-        else:
-            digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
-            generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
-            weights[name] = torch.empty(parameter.shape).normal_(0.0, std, generator=generator)
-    return weights
+            return torch.ones(shape)
+        digest = hashlib.blake2b(f"{self._seed}/{name}".encode(), digest_size=8).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+        return torch.empty(shape).normal_(0.0, std, generator=generator)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shapes)
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+
+def first_weights(model: Decoder, *, seed: int) -> Mapping[str, Tensor]:
+    """Starting values by name; see `FirstWeights`."""
+    return FirstWeights(model, seed=seed)
 
 
 def place_weights(model: Decoder, weights: Mapping[str, Tensor], *, dtype: torch.dtype, device: torch.device) -> None:
@@ -84,13 +102,19 @@ def place_weights(model: Decoder, weights: Mapping[str, Tensor], *, dtype: torch
     Matrices take `dtype`; norms and other one-dimensional parameters stay float32. Names and shapes must be the
     model's own; the caller has compared them.
     """
+    kinds = {name: dtype if parameter.dim() > 1 else torch.float32 for name, parameter in model.named_parameters()}
+    bind_weights(
+        model, {name: weights[name].to(device=device, dtype=kind, copy=True) for name, kind in kinds.items()}
+    )
+
+
+def bind_weights(model: Decoder, values: Mapping[str, Tensor]) -> None:
+    """Make these tensors the parameters of a model, as they are; a tied pair stays tied."""
     tied: dict[int, nn.Parameter] = {}
     for name, parameter in list(model.named_parameters(remove_duplicate=False)):
         owner = model.get_submodule(name.rpartition(".")[0])
         if id(parameter) not in tied:
-            kind = dtype if parameter.dim() > 1 else torch.float32
-            values = weights[name].to(device=device, dtype=kind, copy=True)
-            tied[id(parameter)] = nn.Parameter(values, requires_grad=parameter.requires_grad)
+            tied[id(parameter)] = nn.Parameter(values[name], requires_grad=parameter.requires_grad)
         setattr(owner, name.rpartition(".")[2], tied[id(parameter)])
 
 

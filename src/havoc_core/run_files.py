@@ -53,6 +53,11 @@ class RunFiles:
         return self.logs / "metrics.jsonl"
 
     @property
+    def plan(self) -> Path:
+        """What was planned before the first step: memory, time, money."""
+        return self.logs / "plan.json"
+
+    @property
     def evaluation(self) -> Path:
         """Scores of the final model."""
         return self.logs / "evaluation.json"

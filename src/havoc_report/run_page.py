@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from havoc_report.page import (
@@ -21,15 +20,11 @@ from havoc_report.page import (
     Section,
     Svg,
 )
-from havoc_report.plots import (
-    NARROW_PX,
-    Series,
-    Share,
-    line_chart,
-    stacked_bar,
-)
-from havoc_report.run_record import PlanRow, RunRecord
+from havoc_report.plots import NARROW_PX, Series, line_chart
+from havoc_report.run_curves import smoothed
+from havoc_report.run_record import RunRecord
 from havoc_report.run_results import both_widths, exam_parts, held_out_parts
+from havoc_report.run_speed import plan_parts, speed_parts
 from havoc_report.tables import (
     NOTHING,
     Cell,
@@ -76,8 +71,8 @@ def run_page(record: RunRecord) -> Page:
         Section("Exam", exam_parts(record)),
         Section("What it writes", _samples(record)),
         Section("What it read", _data(record)),
-        Section("Speed, memory, time", _speed(record)),
-        Section("Plan and fact", _plan(record)),
+        Section("Speed, memory, time", speed_parts(record)),
+        Section("Plan and what happened", plan_parts(record)),
         Section("To run it again", _again(record)),
         Section("What it cannot do", _limits(record)),
     )
@@ -87,7 +82,8 @@ def run_page(record: RunRecord) -> Page:
         sections=sections,
         kicker="HAVOC run report" + (", DUMMY DATA" if record.dummy_data else ""),
         banners=banners,
-        footer="Every figure here was measured or derived in this run; a dash means that it was not measured.",
+        footer="Every figure here was measured or derived in this run, but for those that are called predicted; "
+        "a dash means that it was not measured.",
     )
 
 
@@ -157,7 +153,7 @@ def _learning(record: RunRecord) -> tuple[Part, ...]:
     curve = record.training
     parts: list[Part] = [Paragraph(learning_verdict(curve.loss, record.model.vocabulary))]
     if curve.loss:
-        loss = _smoothed(curve.steps, curve.loss, tone=0)
+        loss = smoothed(curve.steps, curve.loss, tone=0)
         parts.append(
             both_widths(
                 lambda px: line_chart(
@@ -182,35 +178,6 @@ def _small(title: str, steps: Sequence[int], values: Sequence[float], *, tone: i
     """One of two charts side by side; no values make a chart that says so."""
     series = Series(title.lower(), steps if values else (), values, tone=tone)
     return line_chart([series], x_label="step", y_label="", title=title, width_px=NARROW_PX)
-
-
-def _smoothed(steps: Sequence[int], values: Sequence[float], *, tone: int) -> list[Series]:
-    """Every value as a faint line and their moving mean as a strong one; one line if there are few."""
-    reach = len(values) // 100
-    if reach == 0:
-        return [Series("each step", steps, values, tone=tone)]
-    return [
-        Series("each step", steps, values, faint=True, tone=tone),
-        Series(f"mean of {2 * reach + 1} steps", steps, moving_mean(values, reach), tone=tone),
-    ]
-
-
-def moving_mean(values: Sequence[float], reach: int) -> tuple[float, ...]:
-    """Mean of each value and its `reach` neighbours on either side, as far as there are any.
-
-    What is not finite is left out; NaN if nothing is left.
-    """
-    sums, counts = [0.0], [0]
-    for value in values:
-        known = math.isfinite(value)
-        sums.append(sums[-1] + (value if known else 0.0))
-        counts.append(counts[-1] + known)
-    means = []
-    for position in range(len(values)):
-        first, end = max(0, position - reach), min(len(values), position + reach + 1)
-        known_here = counts[end] - counts[first]
-        means.append((sums[end] - sums[first]) / known_here if known_here else math.nan)
-    return tuple(means)
 
 
 def _samples(record: RunRecord) -> tuple[Part, ...]:
@@ -261,61 +228,6 @@ def _data(record: RunRecord) -> tuple[Part, ...]:
         strong_rows=(len(sizes) - 1,),
     )
     return (mixture, size)
-
-
-def _speed(record: RunRecord) -> tuple[Part, ...]:
-    speed, curve = record.speed, record.training
-    facts = Facts(
-        (
-            Fact("Steady speed", cell_text(speed.steady_tokens_per_s, significant), "tokens per second after warm-up"),
-            Fact(
-                "Overall speed",
-                cell_text(speed.overall_tokens_per_s, significant),
-                "tokens per second, everything counted",
-            ),
-            Fact(
-                "Peak memory",
-                cell_text(speed.peak_memory_bytes, data_size),
-                f"of {data_size(record.machine.memory_bytes)}",
-            ),
-        )
-    )
-    parts: list[Part] = [facts]
-    if curve.tokens_per_s:
-        rate = _smoothed(curve.steps, curve.tokens_per_s, tone=2)
-        parts.append(
-            both_widths(
-                lambda px: line_chart(rate, x_label="step", y_label="tokens per second", title="Speed", width_px=px),
-                "Training tokens per second in each step.",
-            )
-        )
-    if record.stages:
-        shares = [Share(stage.name, stage.seconds) for stage in record.stages]
-        whole = cell_text(sum(stage.seconds for stage in record.stages), duration)
-        parts.append(
-            both_widths(lambda px: stacked_bar(shares, title=f"Where {whole} went", number=duration, width_px=px), "")
-        )
-    return tuple(parts)
-
-
-def _plan(record: RunRecord) -> tuple[Part, ...]:
-    if not record.plan:
-        return (Paragraph("No plan was made before this run."),)
-    heads = (Column("What"), Column("Planned", "right"), Column("Came", "right"), Column("Difference", "right"))
-    caption = "What was foretold before the first step, and what came. The difference is relative to the plan."
-    return (Table(caption, heads, tuple(_plan_cells(row) for row in record.plan)),)
-
-
-def _plan_cells(row: PlanRow) -> tuple[Cell, ...]:
-    whole = all(value is None or float(value).is_integer() for value in (row.planned, row.actual))
-    form: Callable[[float], str] = {"bytes": data_size, "s": duration}.get(row.unit, count if whole else significant)
-    unit = "" if row.unit in ("bytes", "s", "") else f" {row.unit}"
-    texts = [cell_text(v, form) + (unit if v is not None else "") for v in (row.planned, row.actual)]
-    if row.planned is None or row.actual is None or not row.planned or not math.isfinite(row.actual / row.planned):
-        return (row.what, *texts, None)
-    difference = 100 * (row.actual / row.planned - 1)
-    sign = "+" if difference > 0 else "\u2212" if difference < 0 else "\u00b1"
-    return (row.what, *texts, f"{sign}{abs(difference):,.1f} %")
 
 
 def _again(record: RunRecord) -> tuple[Part, ...]:

@@ -187,12 +187,25 @@ class SampleText:
 
 @dataclass(frozen=True)
 class Speed:
-    """`steady` is after the warm-up, `overall` counts everything from the first step to the last."""
+    """`steady` is the median after the warm-up, `overall` counts everything from the first step to the last.
+
+    `goodput` is the share of the training time spent on updates that were kept. `mfu` is the share of the datasheet's peak
+    by the model's operations, `hfu` by those of the hardware, recomputation included; `..._measured` the same of the rate
+    of matrix products measured at the start.
+    """
 
     steady_tokens_per_s: float | None
     overall_tokens_per_s: float | None
     peak_memory_bytes: int | None
     total_s: float
+    goodput: float | None = None
+    mfu: float | None = None
+    hfu: float | None = None
+    mfu_measured: float | None = None
+    hfu_measured: float | None = None
+    memory_allocated: int | None = None
+    memory_reserved: int | None = None
+    memory_used: int | None = None
 
 
 @dataclass(frozen=True)
@@ -205,11 +218,11 @@ class StageTime:
 
 @dataclass(frozen=True)
 class PlanRow:
-    """What the plan said and what came. The unit "bytes" or "s" is written as a size or a duration."""
+    """What the plan said and what came, numbers or words. The unit "bytes" or "s" is written as a size or a duration."""
 
     what: str
-    planned: float | None
-    actual: float | None
+    planned: float | str | None
+    actual: float | str | None
     unit: str
 
 
@@ -237,6 +250,9 @@ class RunRecord:
         missing_groups: groups of the mixture that had no text, their weight given to the others.
         ending: why it ended before its last step; empty when it did not.
         comparison, exam: None when they were not made.
+        stages: of the whole run.
+        training_time: of the training alone, by what it went into.
+        plan_note: what is to be known about the plan, a sentence or two.
         limits: sentences; empty: those of `limits_of`.
     """
 
@@ -256,7 +272,9 @@ class RunRecord:
     exam: Exam | None = None
     samples: tuple[SampleText, ...] = ()
     stages: tuple[StageTime, ...] = ()
+    training_time: tuple[StageTime, ...] = ()
     plan: tuple[PlanRow, ...] = ()
+    plan_note: str = ""
     dummy_data: bool = False
     missing_groups: tuple[str, ...] = ()
     ending: str = ""

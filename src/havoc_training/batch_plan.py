@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from havoc_core.config import TrainingConfig
 from havoc_core.errors import ConfigError
@@ -61,3 +61,10 @@ def plan_batches(
     total = config.max_steps or math.ceil(config.max_epochs * rows_per_epoch / rows)
     warmup = config.warmup_steps if config.warmup_steps <= total else max(1, total // 10)
     return BatchPlan(rows, micro, mine // micro, total, warmup)
+
+
+def halve_micro_batch(plan: BatchPlan) -> BatchPlan | None:
+    """The same step in micro-batches of half the rows, or the most below that; None: one row cannot be halved."""
+    mine = plan.micro_batch_size * plan.micro_batches
+    smaller = [size for size in range(1, plan.micro_batch_size // 2 + 1) if mine % size == 0]
+    return replace(plan, micro_batch_size=smaller[-1], micro_batches=mine // smaller[-1]) if smaller else None

@@ -19,10 +19,11 @@ from havoc_core.config_files import from_json, to_json
 from havoc_core.errors import CheckpointError
 from havoc_core.log import LOGGER
 from havoc_core.model import Decoder
+from havoc_core.tensor_file import TensorSource
 from havoc_core.tokenizer import Tokenizer
 from havoc_training.gradient_scaler import GradientScale
-from havoc_training.optimizer import Optimizer
 from havoc_training.state import TrainState
+from havoc_training.updater import Updater
 
 
 @dataclass(frozen=True)
@@ -166,14 +167,23 @@ class CheckpointKeeper:
         self._config = config
         self._tokenizer = tokenizer
         self._identity = identity
-        self._facts = {"resolved": dict(resolved), "dummy_data": dummy_data}
+        self._facts: dict[str, Any] = {"resolved": dict(resolved), "dummy_data": dummy_data}
         self._rows_per_epoch = rows_per_epoch
+
+    def note_halving(self, *, step: int, micro_batch_size: int) -> None:
+        """Write into later checkpoints that memory ran out in a step, and how many rows go together from then on.
+
+        A resume goes on with these; equal bits are no longer promised.
+        """
+        resolved = self._facts["resolved"]
+        halvings = [*resolved.get("halvings", []), {"step": step, "micro_batch_size": micro_batch_size}]
+        self._facts["resolved"] = {**resolved, "micro_batch_size": micro_batch_size, "halvings": halvings}
 
     def save(
         self,
         name: str,
         model: Decoder,
-        optimizer: Optimizer,
+        optimizer: Updater,
         state: TrainState,
         *,
         scales_loss: bool,
@@ -186,9 +196,9 @@ class CheckpointKeeper:
         """
         target = self.folder / name
         with checkpoint.writing(target) as folder:
-            # Cloned: a view would be written with all of the storage behind it.
+            # As sources: written one at a time, and a view without all of the storage behind it.
             checkpoint.save_tensors(
-                folder / "model.pt", {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+                folder / "model.pt", {name: TensorSource.of(weight) for name, weight in model.state_dict().items()}
             )
             checkpoint.save_tensors(folder / "optimizer.pt", optimizer.state_dict())
             rates = [group["lr"] for group in optimizer.param_groups()]
@@ -225,7 +235,7 @@ class CheckpointKeeper:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def restore(saved: SavedRun, optimizer: Optimizer) -> TrainState:
+def restore(saved: SavedRun, optimizer: Updater) -> TrainState:
     """Optimizer, random states and position of a saved run; the model was built with its weights already."""
     optimizer.load_state_dict(checkpoint.load_tensors(saved.folder, "optimizer.pt"))
     set_random_states(checkpoint.load_tensors(saved.folder, "random_states.pt"))

@@ -8,12 +8,13 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from havoc_core.log import LOGGER
+from havoc_training.metrics import PartSummary, TimeLedger, Utilisation, redone_line
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,16 @@ class StepRecord:
     first_slot: int
     """The first slot of the store that they are from; not 0 where the text has grown under the run."""
     overflow: bool
+    data_seconds: float = 0.0
+    """Of `seconds`, what went by before there was a batch."""
+    mfu: float | None = None
+    """Share of the datasheet's peak, by `costs.MODEL_CONVENTION`; None where the device is not known."""
+    mfu_measured: float | None = None
+    """Share of the rate of matrix products measured at the start."""
+    memory_allocated: int | None = None
+    """Most bytes of tensors so far (GPU), see `device.MemoryPeaks`."""
+    memory_reserved: int | None = None
+    memory_used: int | None = None
 
     @property
     def tokens_per_s(self) -> float:
@@ -79,6 +90,9 @@ class Observer(Protocol):
 
     def validated(self, record: ValidationRecord) -> None:
         """A validation was made."""
+
+    def summarized(self, summary: PartSummary) -> None:
+        """The run ends here, for good or until it is resumed."""
 
     def closed(self) -> None:
         """The run ended, however it ended."""
@@ -122,6 +136,12 @@ class Screen:
             "  best so far" if record.is_best else "",
         )  # fmt: skip
 
+    def summarized(self, summary: PartSummary) -> None:
+        """Two lines: how fast, and where the time went."""
+        self._clear()
+        for line in _summary_lines(summary):
+            LOGGER.info("%s%s", self._dummy, line)
+
     def closed(self) -> None:
         """Leave the terminal clean."""
         self._clear()
@@ -133,7 +153,7 @@ class Screen:
         overflow = "  overflow: step left out" if record.overflow else ""
         return (
             f"{self._dummy}step {record.step}/{self._total}  loss {record.loss:.4f}  lr {record.learning_rate:.2e}  "
-            f"grad norm {record.grad_norm:.2f}  {rate:,.0f} tokens/s  ETA {_duration(eta)}  "
+            f"grad norm {record.grad_norm:.2f}  {rate:,.0f} tokens/s{_utilisation_of(record)}  ETA {_duration(eta)}  "
             f"memory {record.memory_bytes / 2**30:.2f} GiB{overflow}"
         )
 
@@ -143,11 +163,49 @@ class Screen:
             sys.stdout.flush()
 
 
+def _utilisation_of(record: StepRecord) -> str:
+    """Of the datasheet where the device is known, else of what was measured, else nothing."""
+    if record.mfu is not None:
+        return f"  MFU {record.mfu:.1%}"
+    return "" if record.mfu_measured is None else f"  {record.mfu_measured:.0%} of the matmul rate"
+
+
+def _summary_lines(summary: PartSummary) -> tuple[str, str]:
+    steady, overall = summary.steady_tokens_per_s, summary.overall_tokens_per_s
+    parts = ["not measured"] if overall is None else [f"{overall:,.0f} tokens/s overall"]
+    if overall is not None and steady is not None:
+        parts = [f"{steady:,.0f} tokens/s in the steady state, {overall:,.0f} overall"]
+    if summary.time.goodput is not None:
+        parts.append(f"goodput {summary.time.goodput:.1%}")
+    parts += _utilisation_words(summary.utilisation)
+    memory = summary.memory.used if summary.memory.allocated is None else summary.memory.allocated
+    parts.append(f"peak memory {memory / 2**30:.2f} GiB")
+    return f"Speed: {'; '.join(parts)}.", f"Time: {_time_words(summary.time)}."
+
+
+def _utilisation_words(share: Utilisation) -> list[str]:
+    words = []
+    for name, mfu, hfu in (
+        ("of the datasheet's peak", share.mfu, share.hfu),
+        ("of the measured matmul rate", share.mfu_measured, share.hfu_measured),
+    ):
+        if mfu is not None:
+            again = f", {hfu:.1%} with recompute" if hfu is not None and hfu > mfu else ""
+            words.append(f"MFU {mfu:.1%} {name}{again}")
+    return words
+
+
+def _time_words(ledger: TimeLedger) -> str:
+    """Whole and parts; what took no time is left out."""
+    parts = [f"{kind} {_duration(seconds)}" for kind, seconds in ledger.seconds().items() if seconds >= 0.5]
+    return f"{_duration(ledger.total)}" + (f", of which {', '.join(parts)}" if parts else "")
+
+
 class MetricsFile:
-    """metrics.jsonl: a line for every step and every validation, written at once.
+    """metrics.jsonl: a line for every step, every validation and the end of every part, written at once.
 
     A number that is not finite is null: JSON knows no Infinity. On resume, lines beyond the resumed step are moved to
-    metrics.jsonl.1, .2, ….
+    metrics.jsonl.1, .2, …, and one line says how much time was lost with them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -162,6 +220,8 @@ class MetricsFile:
                 number = 1
                 while (aside := self._path.with_name(f"{self._path.name}.{number}")).exists():
                     number += 1
+                redone = redone_line(_parsed(later), first_step=facts.first_step)
+                kept += [] if redone is None else [json.dumps(redone) + "\n"]
                 # In this order, so that whatever kills the run, every line is in one of the two, at worst in both.
                 _replace(aside, "".join(later))
                 _replace(self._path, "".join(kept))
@@ -178,7 +238,13 @@ class MetricsFile:
                 "tokens": record.scored_tokens,
                 "tokens_per_s": record.tokens_per_s,
                 "seconds": record.seconds,
+                "data_seconds": record.data_seconds,
+                "mfu": record.mfu,
+                "mfu_measured": record.mfu_measured,
                 "memory_bytes": record.memory_bytes,
+                "memory_allocated": record.memory_allocated,
+                "memory_reserved": record.memory_reserved,
+                "memory_used": record.memory_used,
                 "epoch": record.epoch,
                 "batch_hash": record.batch_hash,
                 "slots": list(record.slots),
@@ -201,6 +267,10 @@ class MetricsFile:
                 "seconds": record.seconds,
             }
         )
+
+    def summarized(self, summary: PartSummary) -> None:
+        """Add a line."""
+        self._add({**summary.to_json(), "time": time.time()})
 
     def closed(self) -> None:
         """Nothing is held open."""
@@ -243,6 +313,18 @@ def _split_lines(text: str, step: int) -> tuple[list[str], list[str]]:
             known = False
         (kept if known else later).append(line if line.endswith("\n") else line + "\n")
     return kept, later
+
+
+def _parsed(lines: Iterable[str]) -> list[Mapping[str, Any]]:
+    """The lines that are whole."""
+    whole: list[Mapping[str, Any]] = []
+    for line in lines:
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue
+        whole += [values] if isinstance(values, dict) else []
+    return whole
 
 
 def _duration(seconds: float) -> str:

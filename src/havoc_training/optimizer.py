@@ -1,7 +1,7 @@
-"""From gradients to weights: float32 masters, parameter groups, clipping, and the rounding back.
+"""Any optimizer of torch's kind on whole float32 masters; AdamW in other formats and places is `memory/flat_optimizer.py`.
 
-The optimizer works on float32 masters. Where the working weights are narrower, they are the masters rounded to nearest,
-ties away from zero, so that a signed 16-bit remainder can always restore the master.
+Where the working weights are narrower, they are the masters rounded to nearest, ties away from zero, so that a signed
+16-bit remainder can always restore the master.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from torch import Tensor
 from havoc_core.config import TrainingConfig
 from havoc_core.errors import CheckpointError
 from havoc_core.model import Decoder
+from havoc_training.memory.gradients import GradientSums, SumSettings
+from havoc_training.memory.stochastic_rounding import round_to_nearest
+from havoc_training.parameter_groups import name_groups
 from havoc_training.shelves import OPTIMIZERS
 
 
@@ -47,7 +50,7 @@ class ParameterGroup:
     decayed: bool
 
 
-class Optimizer:
+class WholeOptimizer:
     """Float32 masters and the torch optimizers that update them.
 
     Args:
@@ -72,12 +75,37 @@ class Optimizer:
         for part in self.parts:
             for group in part.param_groups:
                 group["initial_lr"] = group["lr"]
+        shapes = {name: weight.shape for name, weight in self._working.items()}
+        self.gradients = GradientSums(shapes, SumSettings(torch.float32, config.seed, model.head.device))
+        """The sums over micro-steps."""
+        self.gradients.watch(model.named_parameters())
         self.publish()
 
     def param_groups(self) -> Iterable[dict[str, Any]]:
         """Groups of all parts; each has an `initial_lr` that the schedule multiplies."""
         for part in self.parts:
             yield from part.param_groups
+
+    @property
+    def leaves_out(self) -> bool:
+        """An update is made or not: optimizers in general cannot be told on the device."""
+        return False
+
+    def begin(self) -> None:
+        """Begin the sums of the next update."""
+        self.gradients.start(0)
+
+    def update(self, factor: Tensor, *, left_out: Tensor | None = None) -> None:
+        """Update from the gradients' sums times `factor`.
+
+        Raises:
+            ValueError: `left_out` is given.
+        """
+        if left_out is not None:
+            raise ValueError("this optimizer cannot leave an update out; see `leaves_out`")
+        gradients = self.gradients.shaped()
+        torch._foreach_mul_(list(gradients.values()), factor)
+        self.step(gradients)
 
     def step(self, gradients: Mapping[str, Tensor]) -> None:
         """Update masters and working weights.
@@ -99,7 +127,7 @@ class Optimizer:
         for name, weight in self._working.items():
             master = self.masters[name]
             if weight.dtype == torch.bfloat16:
-                weight.copy_(round_to_bfloat16(master))
+                weight.copy_(round_to_nearest(master))
             elif weight.dtype != torch.float32:
                 weight.copy_(master)
 
@@ -133,7 +161,13 @@ class Optimizer:
                     with torch.no_grad():
                         master.copy_(saved.pop("master"))
                     part.state[master] = {
-                        key: value.to(_home(key, master, group), copy=True) for key, value in saved.items()
+                        # Float32, though a preset that rounds its moments may have written it.
+                        key: value.to(
+                            device=_home(key, master, group),
+                            dtype=torch.float32 if value.is_floating_point() else None,
+                            copy=True,
+                        )
+                        for key, value in saved.items()
                     }
         self.publish()
 
@@ -144,37 +178,8 @@ def _home(key: str, master: Tensor, group: Mapping[str, Any]) -> torch.device:
 
 
 def parameter_groups(model: Decoder, masters: Mapping[str, Tensor], *, decay_embeddings: bool) -> list[ParameterGroup]:
-    """Matrices inside the blocks, embedding and head, and one-dimensional parameters, which never decay."""
-    inside = {id(parameter) for parameter in model.blocks.parameters()}
-    kinds: dict[str, list[str]] = {"matrices": [], "embeddings": [], "vectors": []}
-    for name, parameter in model.named_parameters():
-        kind = "vectors" if parameter.dim() < 2 else "matrices" if id(parameter) in inside else "embeddings"
-        kinds[kind].append(name)
-    decayed = {"matrices": True, "embeddings": decay_embeddings, "vectors": False}
+    """Masters of matrices inside the blocks, of embedding and head, and of one-dimensional parameters."""
     return [
-        ParameterGroup(kind, tuple(names), tuple(masters[name] for name in names), decayed[kind])
-        for kind, names in kinds.items()
-        if names
+        ParameterGroup(group.kind, group.names, tuple(masters[name] for name in group.names), group.decayed)
+        for group in name_groups(model, decay_embeddings=decay_embeddings)
     ]
-
-
-def round_to_bfloat16(values: Tensor) -> Tensor:
-    """Float32 -> bfloat16, to nearest, ties away from zero (torch's own conversion takes ties to even).
-
-    Half of the last kept bit is added to the magnitude and the lower 16 bits are dropped. NaN and infinity pass as they are.
-    """
-    bits = values.view(torch.int32)
-    rounded = ((bits + 0x8000) >> 16).to(torch.int16).view(torch.bfloat16)
-    return torch.where(values.isfinite(), rounded, values.to(torch.bfloat16))
-
-
-def gradient_norm(gradients: Iterable[Tensor]) -> Tensor:
-    """Euclidean norm of all gradients together, float32 scalar."""
-    norm: Tensor = torch.stack(torch._foreach_norm(list(gradients))).norm()
-    return norm
-
-
-def clip(gradients: Mapping[str, Tensor], norm: Tensor, max_norm: float) -> None:
-    """Scale all gradients, in place, so that their norm is at most `max_norm`; 0: leave them."""
-    if max_norm > 0:
-        torch._foreach_mul_(list(gradients.values()), torch.clamp(max_norm / (norm + 1e-6), max=1.0))

@@ -7,7 +7,6 @@ from typing import Any
 
 from havoc_data.loading.ledger import EMPTY_CHAIN, batch_hash, extend_chain
 from havoc_training.gradient_scaler import GradientScale
-from havoc_training.step import StepResult
 
 
 @dataclass(frozen=True)
@@ -25,15 +24,15 @@ class TrainState:
     best_step: int | None = None
     scale: GradientScale = field(default_factory=GradientScale)
 
-    def after(self, result: StepResult, *, rows: list[bytes], scales_loss: bool) -> TrainState:
+    def after(self, *, rows: list[bytes], scored_tokens: int, overflow: bool = False, scales_loss: bool) -> TrainState:
         """The state after an update on rows with these hashes, in slot order."""
         return replace(
             self,
             step=self.step + 1,
             next_slot=self.next_slot + len(rows),
             chain=extend_chain(self.chain, batch_hash(rows)),
-            scored_tokens=self.scored_tokens + result.scored_tokens,
-            scale=self.scale.after(overflow=result.overflow) if scales_loss else self.scale,
+            scored_tokens=self.scored_tokens + scored_tokens,
+            scale=self.scale.after(overflow=overflow) if scales_loss else self.scale,
         )
 
     def validated(self, loss: float) -> TrainState:

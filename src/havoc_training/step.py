@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from havoc_core.layers.segments import Segments
 from havoc_core.loss import cross_entropy_sum
 from havoc_core.model import Decoder
 from havoc_data.loading.loader import Batch
-from havoc_training.optimizer import Optimizer, clip, gradient_norm
+from havoc_training.updater import Updater
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class StepSettings:
     max_grad_norm: float
     z_loss_weight: float
     world: World
+    loss_kernel: bool = False
+    """Use the compiled cross-entropy of the CPU where it takes the format; it has been loaded."""
 
 
 @dataclass(frozen=True)
@@ -55,72 +58,114 @@ class DeviceBatch:
 
     @classmethod
     def of(cls, batch: Batch, device: torch.device) -> DeviceBatch:
-        """Copy to the device."""
+        """Copy to the device; to a GPU from pinned memory, so that the host does not wait."""
+        inputs, labels = torch.from_numpy(batch.inputs), torch.from_numpy(batch.labels)
+        segments = Segments.of_lengths(batch.lengths, batch.inputs.shape[1])
+        if device.type != "cuda":
+            return cls(inputs.to(device), labels.to(device), segments.to(device))
+        starts = segments.starts.pin_memory().to(device, non_blocking=True)
         return cls(
-            torch.from_numpy(batch.inputs).to(device),
-            torch.from_numpy(batch.labels).to(device),
-            Segments.of_lengths(batch.lengths, batch.inputs.shape[1]).to(device),
+            inputs.pin_memory().to(device, non_blocking=True),
+            labels.pin_memory().to(device, non_blocking=True),
+            Segments(starts),
         )
+
+
+@dataclass(frozen=True)
+class UnreadStep:
+    """An update that was asked for. Its numbers may still be on their way from the device; reading them waits."""
+
+    loss_sum: Tensor
+    norm: Tensor
+    learning_rate: float
+    scored_tokens: int
+    scales_loss: bool
+
+    def read(self) -> StepResult:
+        """The numbers.
+
+        Raises:
+            TrainingError: loss or gradient is not finite (without loss scaling); that update left the weights alone.
+        """
+        loss, norm = float(self.loss_sum) / self.scored_tokens, float(self.norm)
+        overflow = not math.isfinite(norm)
+        if overflow and not self.scales_loss:
+            raise TrainingError(
+                "loss",
+                f"is {loss}, and the gradient's norm {norm}: training has diverged.",
+                "The weights are those before this step. Lower learning_rate, lengthen warmup_steps, or check the data.",
+            )
+        return StepResult(loss, norm, self.learning_rate, self.scored_tokens, overflow)
 
 
 def train_step(
     model: Decoder,
-    optimizer: Optimizer,
+    optimizer: Updater,
     micro_batches: Sequence[Batch],
     *,
     lr_factor: float,
     settings: StepSettings,
     loss_scale: float = 1.0,
 ) -> StepResult:
-    """Learn from this rank's micro-batches.
-
-    The gradient is that of the mean over all scored tokens of all ranks: sums are divided once, so the split into
-    micro-batches changes nothing but rounding. It is added up in float32.
+    """Learn from this rank's micro-batches and wait for the numbers; see `start_step`.
 
     Raises:
         TrainingError: the loss or the gradient is not finite (without loss scaling); the weights are untouched.
     """
+    return start_step(
+        model, optimizer, micro_batches, lr_factor=lr_factor, settings=settings, loss_scale=loss_scale
+    ).read()
+
+
+def start_step(
+    model: Decoder,
+    optimizer: Updater,
+    micro_batches: Sequence[Batch],
+    *,
+    lr_factor: float,
+    settings: StepSettings,
+    loss_scale: float = 1.0,
+) -> UnreadStep:
+    """Learn from this rank's micro-batches; on a GPU the work is only asked for, and the host goes on.
+
+    The gradient is that of the mean over all scored tokens of all ranks: sums are divided once, so the split into
+    micro-batches changes nothing but rounding.
+
+    Raises:
+        TrainingError: where the numbers are there at once, as in `UnreadStep.read`.
+    """
     device = model.head.device
     scored = int(settings.world.sum(torch.tensor(sum(int((b.labels != IGNORE_INDEX).sum()) for b in micro_batches))))
     model.train()
-    gradients: dict[str, Tensor] = {}
+    optimizer.begin()
     total = torch.zeros((), device=device)
     for micro_batch in micro_batches:
         batch = DeviceBatch.of(micro_batch, device)
         hidden = model(batch.inputs, segments=batch.segments)
-        loss = cross_entropy_sum(hidden, model.head, batch.labels, z_loss_weight=settings.z_loss_weight)
+        loss = cross_entropy_sum(
+            hidden, model.head, batch.labels, z_loss_weight=settings.z_loss_weight, kernel=settings.loss_kernel
+        )
         (loss * (loss_scale / scored)).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
-        _accumulate(model, gradients)
-    loss_value = float(settings.world.sum(total)) / scored
-    for gradient in gradients.values():
-        settings.world.sum(gradient)
-    if loss_scale != 1.0:
-        torch._foreach_mul_(list(gradients.values()), 1.0 / loss_scale)
-    norm = gradient_norm(gradients.values())
-    overflow = not bool(torch.isfinite(norm))
-    if overflow and loss_scale == 1.0:
-        raise TrainingError(
-            "loss",
-            f"is {loss_value}, and the gradient's norm {float(norm)}: training has diverged.",
-            "The weights are those before this step. Lower learning_rate, lengthen warmup_steps, or check the data.",
-        )
-    clip(gradients, norm, settings.max_grad_norm)
+    settings.world.sum(total)
+    norm = optimizer.gradients.finish(settings.world, scale=1.0 / loss_scale)
     rate = 0.0
     for group in reversed(list(optimizer.param_groups())):
         rate = group["lr"] = group["initial_lr"] * lr_factor
-    if not overflow:
-        optimizer.step(gradients)
-    return StepResult(loss_value, float(norm), rate, scored, overflow)
+    step = UnreadStep(total, norm, rate, scored, loss_scale != 1.0)
+    factor = clipping(norm, settings.max_grad_norm)
+    if device.type == "cuda" and optimizer.leaves_out and not step.scales_loss:
+        optimizer.update(factor, left_out=(~torch.isfinite(norm)).float())
+    elif not step.read().overflow:
+        optimizer.update(factor)
+    return step
 
 
-def _accumulate(model: Decoder, gradients: dict[str, Tensor]) -> None:
-    """Add the parameters' gradients to the float32 sums and drop them."""
-    for name, parameter in model.named_parameters():
-        gradient = parameter.grad
-        assert gradient is not None, f"{name} got no gradient: it does not take part in the loss"
-        if name in gradients:
-            gradients[name] += gradient
-        else:
-            gradients[name] = gradient.to(torch.float32)
-        parameter.grad = None
+def clipping(norm: Tensor, max_norm: float) -> Tensor:
+    """Scalar by which gradients of this norm are multiplied so that it is at most `max_norm`; 0: leave them."""
+    return torch.clamp(max_norm / (norm + 1e-6), max=1.0) if max_norm > 0 else torch.ones_like(norm)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error of torch means that memory could not be had: of a GPU, or of the machine."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

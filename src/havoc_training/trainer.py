@@ -10,21 +10,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from havoc_core.device import Precision, peak_memory_bytes
+from havoc_core.device import Precision, memory_peaks, peak_memory_bytes
 from havoc_core.distributed import World
-from havoc_core.errors import HavocError
+from havoc_core.errors import HavocError, PlanError
 from havoc_core.log import LOGGER
 from havoc_core.model import Decoder
 from havoc_data.loading.ledger import batch_hash
-from havoc_data.loading.loader import Batch, Loader
-from havoc_training.batch_plan import BatchPlan
+from havoc_data.loading.loader import Batch, Loader, Row
+from havoc_training.batch_plan import BatchPlan, halve_micro_batch
 from havoc_training.checkpointing import CheckpointKeeper
 from havoc_training.interrupts import StopRequest
+from havoc_training.metrics import Clock, Yardstick
 from havoc_training.observers import Observer, RunFacts, StepRecord, ValidationRecord
-from havoc_training.optimizer import Optimizer
 from havoc_training.schedules import Schedule
 from havoc_training.state import TrainState
-from havoc_training.step import StepSettings, train_step
+from havoc_training.step import StepSettings, UnreadStep, is_out_of_memory, start_step
+from havoc_training.updater import Updater
 from havoc_training.validation import ValidationResult, validate
 
 
@@ -61,6 +62,19 @@ class FitResult:
     """Of the updates alone."""
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """An update that was asked for and whose numbers have not been read."""
+
+    step: UnreadStep
+    number: int
+    began: float
+    data_seconds: float
+    epoch: float
+    hashes: list[bytes]
+    slots: tuple[int, int]
+
+
 class Trainer:
     """Trains a model on the rows of a loader.
 
@@ -71,7 +85,7 @@ class Trainer:
         self,
         *,
         model: Decoder,
-        optimizer: Optimizer,
+        optimizer: Updater,
         loader: Loader,
         plan: BatchPlan,
         schedule: Schedule,
@@ -83,6 +97,7 @@ class Trainer:
         precision: Precision,
         state: TrainState,
         facts: RunFacts,
+        yardstick: Yardstick,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -97,6 +112,10 @@ class Trainer:
         self.precision = precision
         self.state = state
         self.facts = facts
+        self.yardstick = yardstick
+        self._clock = Clock()
+        self._asked: _Asked | None = None
+        self._read_at = 0.0
         self._compute_seconds = 0.0
 
     def fit(self) -> FitResult:
@@ -106,9 +125,10 @@ class Trainer:
             HavocError: training failed; checkpoint_error was saved where that was possible.
         """
         began = time.perf_counter()
-        name = ""
+        name, first_step = "", self.state.step
+        self._clock = Clock()
         for observer in self.observers:
-            observer.started(replace(self.facts, first_step=self.state.step))
+            observer.started(replace(self.facts, first_step=first_step))
         try:
             with StopRequest() as stop:
                 while self.state.step < self.plan.total_steps and not self.world.any(stop.requested):
@@ -121,6 +141,7 @@ class Trainer:
                 if self.state.step < self.plan.total_steps:
                     name = "checkpoint_interrupted"
                     self._save(name)
+            self._summarize(first_step)
         except BaseException as error:
             self._save_after(error)
             raise
@@ -138,53 +159,134 @@ class Trainer:
 
     def _update(self) -> None:
         began = time.perf_counter()
-        world = self.world
-        batches, rows = self.loader.micro_batches(
-            self.state.next_slot,
-            rows_per_step=self.plan.rows_per_step,
-            micro_batch_size=self.plan.micro_batch_size,
-            rank=world.rank,
-            world_size=world.size,
-        )
-        result = train_step(
-            self.model,
-            self.optimizer,
-            batches,
-            lr_factor=self.schedule(self.state.step),
-            settings=self.step_settings,
-            loss_scale=self.state.scale.scale if self.precision.scales_loss else 1.0,
-        )
-        joined = b"".join(world.gather_bytes(b"".join(row.hash() for row in rows)))
+        unread, rows, data_seconds = self._start()
+        joined = b"".join(self.world.gather_bytes(b"".join(row.hash() for row in rows)))
         hashes = [joined[i : i + 16] for i in range(0, len(joined), 16)]
-        self.state = self.state.after(result, rows=hashes, scales_loss=self.precision.scales_loss)
-        seconds = time.perf_counter() - began
+        scales = self.precision.scales_loss
+        self.state = self.state.after(
+            rows=hashes,
+            scored_tokens=unread.scored_tokens,
+            overflow=scales and unread.read().overflow,
+            scales_loss=scales,
+        )
+        earlier, slots = self._asked, (self.state.next_slot - len(hashes), self.state.next_slot)
+        epoch = self.state.next_slot / self.loader.rows_per_epoch
+        self._asked = _Asked(unread, self.state.step, began, data_seconds, epoch, hashes, slots)
+        # A GPU works on this update while the host reads the numbers of the one before.
+        if earlier is not None:
+            self._tell(earlier)
+        if self.model.head.device.type != "cuda":
+            self._tell_the_last()
+
+    def _start(self) -> tuple[UnreadStep, list[Row], float]:
+        """Ask for an update; where memory runs out, with half the rows at a time."""
+        while True:
+            began = time.perf_counter()
+            batches, rows = self.loader.micro_batches(
+                self.state.next_slot,
+                rows_per_step=self.plan.rows_per_step,
+                micro_batch_size=self.plan.micro_batch_size,
+                rank=self.world.rank,
+                world_size=self.world.size,
+            )
+            data_seconds = time.perf_counter() - began
+            try:
+                unread = start_step(
+                    self.model,
+                    self.optimizer,
+                    batches,
+                    lr_factor=self.schedule(self.state.step),
+                    settings=self.step_settings,
+                    loss_scale=self.state.scale.scale if self.precision.scales_loss else 1.0,
+                )
+                return unread, rows, data_seconds
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = str(error).splitlines()[0]
+            # Outside of the handler: the error holds on to the tensors of the step that did not fit.
+            self._halve(reason)
+
+    def _halve(self, reason: str) -> None:
+        smaller = halve_micro_batch(self.plan) if self.world.size == 1 else None
+        if smaller is None:
+            raise PlanError(
+                "memory",
+                f"ran out at a micro-batch of {self.plan.micro_batch_size} rows, which cannot be halved ({reason}).",
+                "Use a preset that needs less (`havoc plan` shows them), `recompute: full`, or shorter rows.",
+            )
+        self.model.zero_grad(set_to_none=True)
+        if self.model.head.device.type == "cuda":
+            torch.cuda.empty_cache()
+        LOGGER.warning(
+            "Out of memory at step %d (%s). Going on with %d rows at a time instead of %d; the tokens of a step stay the "
+            "same, the last bits do not.",
+            self.state.step + 1, reason, smaller.micro_batch_size, self.plan.micro_batch_size,
+        )  # fmt: skip
+        self.plan = smaller
+        self.keeper.note_halving(step=self.state.step + 1, micro_batch_size=smaller.micro_batch_size)
+
+    def _tell_the_last(self) -> None:
+        """Read and report what has not been read yet."""
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            self._tell(asked)
+
+    def _tell(self, asked: _Asked) -> None:
+        result = asked.step.read()
+        now = time.perf_counter()
+        # The update before this one may have been read after this one began: its time is not counted twice.
+        seconds, self._read_at = now - max(asked.began, self._read_at), now
         self._compute_seconds += seconds
+        self._clock.add_update(seconds, data_seconds=asked.data_seconds, scored_tokens=result.scored_tokens)
+        shares = self.yardstick.utilisation(result.scored_tokens / seconds)
+        device = self.model.head.device
+        peaks = memory_peaks(device)
         record = StepRecord(
-            step=self.state.step,
+            step=asked.number,
             loss=result.loss,
             learning_rate=result.learning_rate,
             grad_norm=result.grad_norm,
             scored_tokens=result.scored_tokens,
             seconds=seconds,
-            memory_bytes=peak_memory_bytes(self.model.head.device),
-            epoch=self.state.next_slot / self.loader.rows_per_epoch,
-            batch_hash=batch_hash(hashes).hex(),
-            slots=(self.state.next_slot - len(hashes), self.state.next_slot),
+            memory_bytes=peak_memory_bytes(device),
+            epoch=asked.epoch,
+            batch_hash=batch_hash(asked.hashes).hex(),
+            slots=asked.slots,
             first_slot=self.loader.first_slot,
             overflow=result.overflow,
+            data_seconds=asked.data_seconds,
+            mfu=shares.mfu,
+            mfu_measured=shares.mfu_measured,
+            memory_allocated=peaks.allocated,
+            memory_reserved=peaks.reserved,
+            memory_used=peaks.used,
         )
         for observer in self.observers:
             observer.stepped(record)
 
-    def _validate(self) -> None:
-        began = time.perf_counter()
-        result = validate(
-            self.model,
-            self.held_out.batches,
-            ratios=self.held_out.ratios,
-            token_lengths=self.held_out.token_lengths,
-            world=self.world,
+    def _summarize(self, first_step: int) -> None:
+        self._tell_the_last()
+        summary = self._clock.summary(
+            first_step=first_step,
+            step=self.state.step,
+            yardstick=self.yardstick,
+            memory=memory_peaks(self.model.head.device),
         )
+        for observer in self.observers:
+            observer.summarized(summary)
+
+    def _validate(self) -> None:
+        self._tell_the_last()
+        began = time.perf_counter()
+        with self._clock.during("validation"):
+            result = validate(
+                self.model,
+                self.held_out.batches,
+                ratios=self.held_out.ratios,
+                token_lengths=self.held_out.token_lengths,
+                world=self.world,
+            )
         before = self.state.best_loss
         self.state = self.state.validated(result.total.loss)
         is_best = before is None or result.total.loss < before
@@ -195,9 +297,11 @@ class Trainer:
             self._save("checkpoint_best")
 
     def _save(self, name: str) -> None:
-        if self.world.rank == 0:
-            self.keeper.save(name, self.model, self.optimizer, self.state, scales_loss=self.precision.scales_loss)
-        self.world.barrier()
+        self._tell_the_last()
+        with self._clock.during("checkpoints"):
+            if self.world.rank == 0:
+                self.keeper.save(name, self.model, self.optimizer, self.state, scales_loss=self.precision.scales_loss)
+            self.world.barrier()
 
     def _save_after(self, error: BaseException) -> None:
         """checkpoint_error, where possible. The error itself is shown by the caller and must not be hidden by another."""

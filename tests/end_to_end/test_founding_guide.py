@@ -14,7 +14,8 @@ import yaml
 from havoc_core.config import TrainingConfig
 from havoc_core.config_files import read_yaml, resolve
 from havoc_core.device import memory_bytes
-from havoc_training.memory_check import check_memory
+from havoc_training.planner.choice import choose
+from havoc_training.planner.machine import machine_here, working_format
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = str(ROOT / "configs" / "training" / "default_training.yaml")
@@ -94,7 +95,8 @@ def test_the_bare_command_trains_or_says_what_fits_and_the_remedy_works(here, ha
     flags = re.search(r"that fits is '\w+': (--model\.size) (\w+)", said.message)
     assert flags, said.message
     remedied = resolve(read_yaml(Path(DEFAULT)), {"model": {"size": flags[2]}, "batch_size": 1}).config
-    check_memory(remedied, working_bytes=2, available_bytes=available, device="machine")
+    machine = machine_here()
+    assert choose(remedied, machine, working=working_format(remedied, machine)).micro_batch_size == 1
     assert {path.name for path in here.iterdir()} <= {"havoc.lock", "logs"}, "nothing was built"
 
 

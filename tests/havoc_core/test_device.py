@@ -14,6 +14,7 @@ from havoc_core.device import (
     choose_precision,
     cpu_has_fast_bfloat16,
     memory_bytes,
+    memory_peaks,
     peak_memory_bytes,
     set_seeds,
     set_threads,
@@ -76,3 +77,9 @@ def test_a_seed_fixes_every_generator():
 def test_memory_can_be_told():
     assert memory_bytes(CPU) > 2**28
     assert 2**20 < peak_memory_bytes(CPU) < memory_bytes(CPU) * 4
+
+
+def test_a_cpu_tells_what_the_process_had_resident_and_nothing_of_an_allocator():
+    peaks = memory_peaks(CPU)
+    assert (peaks.allocated, peaks.reserved) == (None, None)
+    assert 2**20 < peaks.used <= peak_memory_bytes(CPU)

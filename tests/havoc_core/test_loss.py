@@ -7,7 +7,13 @@ import torch
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from havoc_core import loss_kernel
 from havoc_core.loss import IGNORE_INDEX, cross_entropy_sum, label_log_probs
+
+needs_kernel = pytest.mark.skipif(
+    loss_kernel.load() is None, reason="this machine has no C++ compiler or no AVX2: torch does the work"
+)
+WAYS = [pytest.param(False, id="torch"), pytest.param(True, id="kernel", marks=needs_kernel)]
 
 # 12,000 logits columns: 349 rows a chunk, so that 500 rows are a whole chunk and a rest.
 ROWS, WIDTH, VOCAB = 500, 16, 12_000
@@ -53,10 +59,11 @@ def largest_error(found, wanted):
     return float((found.double() - wanted).abs().max() / wanted.abs().max())
 
 
+@pytest.mark.parametrize("kernel", WAYS)
 @pytest.mark.parametrize("z_loss_weight", [0.0, 1e-2])
-def test_value_and_gradients_are_those_of_the_plain_formula_in_float64(z_loss_weight):
+def test_value_and_gradients_are_those_of_the_plain_formula_in_float64(z_loss_weight, kernel):
     hidden, head, labels = problem()
-    loss = cross_entropy_sum(hidden, head, labels, z_loss_weight=z_loss_weight)
+    loss = cross_entropy_sum(hidden, head, labels, z_loss_weight=z_loss_weight, kernel=kernel)
     loss.backward()
     value, grad_hidden, grad_head = plain(hidden, head, labels, z_loss_weight)
     assert abs(float(loss.detach()) - value) < 1e-6 * value
@@ -75,18 +82,20 @@ def test_in_float64_the_agreement_is_that_of_float64():
     assert largest_error(head.grad, grad_head) < 1e-12
 
 
-def test_the_gradient_from_above_is_passed_through():
+@pytest.mark.parametrize("kernel", WAYS)
+def test_the_gradient_from_above_is_passed_through(kernel):
     hidden, head, labels = problem()
-    (cross_entropy_sum(hidden, head, labels) * 0.37).backward()
+    (cross_entropy_sum(hidden, head, labels, kernel=kernel) * 0.37).backward()
     _, grad_hidden, grad_head = plain(hidden, head, labels)
     assert largest_error(hidden.grad, 0.37 * grad_hidden) < 1e-5
     assert largest_error(head.grad, 0.37 * grad_head) < 1e-5
 
 
-def test_all_logits_are_never_held_at_once():
+@pytest.mark.parametrize("kernel", WAYS)
+def test_all_logits_are_never_held_at_once(kernel):
     hidden, head, labels = problem()
     with Largest() as largest:
-        cross_entropy_sum(hidden, head, labels).backward()
+        cross_entropy_sum(hidden, head, labels, kernel=kernel).backward()
         with torch.no_grad():
             label_log_probs(hidden, head, labels)
             cross_entropy_sum(hidden, head, labels)
@@ -94,9 +103,10 @@ def test_all_logits_are_never_held_at_once():
     assert largest.values < ROWS * VOCAB * 0.75
 
 
-def test_rows_without_a_label_have_no_loss_and_no_gradient():
+@pytest.mark.parametrize("kernel", WAYS)
+def test_rows_without_a_label_have_no_loss_and_no_gradient(kernel):
     hidden, head, labels = problem()
-    cross_entropy_sum(hidden, head, labels, z_loss_weight=0.1).backward()
+    cross_entropy_sum(hidden, head, labels, z_loss_weight=0.1, kernel=kernel).backward()
     ignored = labels == IGNORE_INDEX
     assert bool((hidden.grad[ignored] == 0).all())
     assert bool((hidden.grad[~ignored].abs().sum(-1) > 0).all())
@@ -104,28 +114,31 @@ def test_rows_without_a_label_have_no_loss_and_no_gradient():
     assert float(only) == pytest.approx(float(cross_entropy_sum(hidden.detach(), head.detach(), labels)), rel=1e-6)
 
 
-def test_nothing_but_ignored_rows_costs_nothing():
+@pytest.mark.parametrize("kernel", WAYS)
+def test_nothing_but_ignored_rows_costs_nothing(kernel):
     hidden, head, labels = problem()
-    loss = cross_entropy_sum(hidden, head, torch.full_like(labels, IGNORE_INDEX))
+    loss = cross_entropy_sum(hidden, head, torch.full_like(labels, IGNORE_INDEX), kernel=kernel)
     loss.backward()
     assert float(loss.detach()) == 0.0
     assert not hidden.grad.any()
     assert not head.grad.any()
 
 
-def test_the_heads_gradient_is_added_up_in_float32():
+@pytest.mark.parametrize("kernel", WAYS)
+def test_the_heads_gradient_is_added_up_in_float32(kernel):
     """Ten chunks of 64 equal rows: added up chunk by chunk in bfloat16, the sum would stop at 512."""
     vocab = 4_194_304 // 64  # 64 rows a chunk
     hidden = torch.ones(64 * 10, 1, dtype=torch.bfloat16)
     head = torch.zeros(vocab, 1, dtype=torch.bfloat16, requires_grad=True)
-    cross_entropy_sum(hidden, head, torch.zeros(64 * 10, dtype=torch.int64)).backward()
+    cross_entropy_sum(hidden, head, torch.zeros(64 * 10, dtype=torch.int64), kernel=kernel).backward()
     # -(1 - 1/V) * 640, which bfloat16 rounds to 640 at the very end.
     assert float(head.grad[0, 0]) == -640.0
 
 
-def test_bfloat16_gradients_are_near_those_of_float64_on_the_same_numbers():
+@pytest.mark.parametrize("kernel", WAYS)
+def test_bfloat16_gradients_are_near_those_of_float64_on_the_same_numbers(kernel):
     hidden, head, labels = problem(torch.bfloat16)
-    loss = cross_entropy_sum(hidden, head, labels)
+    loss = cross_entropy_sum(hidden, head, labels, kernel=kernel)
     loss.backward()
     value, grad_hidden, grad_head = plain(hidden, head, labels)
     assert loss.dtype == torch.float32
@@ -158,6 +171,51 @@ def test_huge_logits_stay_finite():
     value, grad_hidden, _ = plain(hidden, head, labels)
     assert abs(float(loss.detach()) - value) < 1e-6 * value
     assert largest_error(hidden.grad, grad_hidden) < 1e-3  # logits of 1e5 carry an error of 1e-2
+
+
+@needs_kernel
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_kernel_gives_what_torch_gives(dtype):
+    found = []
+    for kernel in (False, True):
+        hidden, head, labels = problem(dtype)
+        loss = cross_entropy_sum(hidden, head, labels, z_loss_weight=1e-3, kernel=kernel)
+        loss.backward()
+        found.append((loss.detach(), hidden.grad, head.grad))
+    assert found[0][0].dtype == found[1][0].dtype == torch.float32
+    assert float(found[1][0]) == pytest.approx(float(found[0][0]), rel=2e-6)
+    for theirs, ours in zip(found[0][1:], found[1][1:], strict=True):
+        assert ours.dtype == theirs.dtype
+        # In bfloat16 a softmax on the edge between two numbers may round to the other: 2^-8 of it, then a sum over many.
+        assert largest_error(ours, theirs.double()) < (1e-5 if dtype == torch.float32 else 4e-3)
+
+
+@needs_kernel
+def test_a_dtype_that_the_kernel_cannot_take_is_left_to_torch():
+    results = []
+    for kernel in (False, True):
+        hidden, head, labels = problem(torch.float64)
+        loss = cross_entropy_sum(hidden, head, labels, kernel=kernel)
+        loss.backward()
+        results.append((loss.detach(), hidden.grad, head.grad))
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+
+
+@needs_kernel
+def test_the_kernel_does_not_touch_what_it_was_given():
+    hidden, head, labels = problem(torch.bfloat16)
+    before = [tensor.detach().clone() for tensor in (hidden, head, labels)]
+    cross_entropy_sum(hidden, head, labels, kernel=True).backward()
+    assert all(torch.equal(was, now) for was, now in zip(before, (hidden, head, labels), strict=True))
+
+
+@needs_kernel
+def test_the_kernel_takes_no_rows_at_all():
+    hidden, head = torch.empty(0, WIDTH, requires_grad=True), torch.ones(VOCAB, WIDTH, requires_grad=True)
+    loss = cross_entropy_sum(hidden, head, torch.empty(0, dtype=torch.int64), kernel=True)
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert not head.grad.any()
 
 
 def test_log_probabilities_of_labels():

@@ -6,7 +6,7 @@ import pytest
 
 from havoc_core.config import TrainingConfig
 from havoc_core.errors import ConfigError
-from havoc_training.batch_plan import plan_batches
+from havoc_training.batch_plan import BatchPlan, halve_micro_batch, plan_batches
 
 
 def plan(world_size=1, rows_per_epoch=1000, kept=None, **values):
@@ -64,3 +64,23 @@ def test_steps_win_over_epochs():
 )
 def test_a_warm_up_longer_than_the_run_is_cut_to_a_tenth_of_it(warmup, total, made):
     assert plan(warmup_steps=warmup, max_steps=total).warmup_steps == made
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "smaller"), [(8, 8, 4), (8, 2, 1), (12, 6, 3), (12, 4, 2), (9, 9, 3), (15, 5, 1), (6, 3, 1), (7, 7, 1)]
+)
+def test_half_a_micro_batch_or_the_most_below_that_leaves_the_step_as_it_was(rows, size, smaller):
+    before = BatchPlan(rows_per_step=rows, micro_batch_size=size, micro_batches=rows // size, total_steps=9, warmup_steps=2)
+    after = halve_micro_batch(before)
+    assert after == BatchPlan(rows, smaller, rows // smaller, 9, 2)
+    assert after.micro_batch_size * after.micro_batches == rows
+
+
+def test_on_several_ranks_the_rows_of_one_are_cut():
+    two_ranks = plan(world_size=2, batch_size=6, gradient_accumulation_steps=1, max_steps=5)
+    after = halve_micro_batch(two_ranks)
+    assert (after.rows_per_step, after.micro_batch_size, after.micro_batches) == (12, 3, 2)
+
+
+def test_one_row_cannot_be_halved():
+    assert halve_micro_batch(plan(batch_size=1, gradient_accumulation_steps=4, max_steps=5)) is None

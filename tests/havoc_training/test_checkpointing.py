@@ -10,8 +10,18 @@ import pytest
 import torch
 
 from havoc_core import checkpoint
+from havoc_core.config import TrainingConfig
 from havoc_core.errors import CheckpointError, ConfigError
-from havoc_training.checkpointing import Identity, SavedRun, find_newest, random_states, set_random_states
+from havoc_core.tensor_file import TensorSource
+from havoc_training.checkpointing import (
+    CheckpointKeeper,
+    Identity,
+    SavedRun,
+    find_newest,
+    random_states,
+    set_random_states,
+)
+from havoc_training.state import TrainState
 
 WHO = {"store_id": "s" * 64, "plan_id": "p" * 32, "tokenizer": "t" * 32, "seed": 42, "row_length": 64,
        "model": {"d_model": 32, "size": "nano", "dropout": 0.0, "attention": {"num_heads": 2}}}  # fmt: skip
@@ -138,3 +148,49 @@ def test_random_states_survive_the_disk(tmp_path):
     draws()
     set_random_states(torch.load(tmp_path / "states.pt", weights_only=True))
     assert draws() == wanted
+
+
+class Tied(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.matrices = torch.nn.Parameter(torch.arange(24.0).view(2, 3, 4))
+        self.first = torch.nn.Parameter(self.matrices.detach()[0].to(torch.bfloat16))
+        self.head = self.first
+        self.register_buffer("view", self.matrices.detach()[1, :, 1])
+
+
+class SourcesForStates:
+    def state_dict(self):
+        master = TensorSource((3, 4), torch.float32, lambda out: out.copy_(torch.arange(12.0).view(3, 4)))
+        return {"first": {"master": master, "step": torch.tensor(2.0)}}
+
+    def param_groups(self):
+        return [{"lr": 0.5}]
+
+
+class NoTokenizer:
+    def save(self, folder):
+        folder.mkdir()
+        (folder / "tokenizer.json").write_text("{}")
+
+
+def test_weights_are_saved_one_by_one_and_states_wherever_they_come_from(tmp_path):
+    """Regression: all weights were cloned at once, a second copy of the model."""
+    model = Tied()
+    keeper = CheckpointKeeper(
+        tmp_path, keep_last=1, config=TrainingConfig(), tokenizer=NoTokenizer(), identity=Identity(**WHO),
+        resolved={}, dummy_data=False, rows_per_epoch=5,
+    )  # fmt: skip
+    folder = keeper.save("checkpoint_step_2", model, SourcesForStates(), TrainState(step=2), scales_loss=False)
+    checkpoint.verify(folder)
+    weights = checkpoint.load_tensors(folder, "model.pt")
+    assert list(weights) == list(model.state_dict())
+    for name, weight in model.state_dict().items():
+        assert weights[name].dtype == weight.dtype
+        assert torch.equal(weights[name], weight)
+        assert weights[name].untyped_storage().nbytes() == weight.numel() * weight.element_size()
+        assert not weights[name].requires_grad
+    assert len({weight.untyped_storage().data_ptr() for weight in weights.values()}) == len(weights) == 4
+    states = checkpoint.load_tensors(folder, "optimizer.pt")
+    assert torch.equal(states["first"]["master"], torch.arange(12.0).view(3, 4))
+    assert states["first"]["step"] == 2

@@ -11,7 +11,9 @@ import sys
 
 import pytest
 
+from havoc_core.device import MemoryPeaks
 from havoc_core.log import LOGGER
+from havoc_training.metrics import PartSummary, TimeLedger, Utilisation
 from havoc_training.observers import MetricsFile, RunFacts, Screen, StepRecord, ValidationRecord
 
 
@@ -27,6 +29,17 @@ def stepped(step, **changes):
 def validated(step):
     groups = {"domain": {"loss": 2.0, "perplexity": 7.4, "bits_per_byte": 1.25}}
     return ValidationRecord(step, 2.0, 7.4, 1.25, groups, 0.1, True)
+
+
+def summarized(**changes):
+    values = {
+        "first_step": 4, "step": 10, "scored_tokens": 6000,
+        "time": TimeLedger(updates=3000.0, data=2.0, compile=40.0, validation=300.0, checkpoints=0.1, other=57.9),
+        "steady_tokens_per_s": 31_900.0, "overall_tokens_per_s": 29_800.0,
+        "utilisation": Utilisation(mfu=0.412, hfu=0.521, mfu_measured=0.6, hfu_measured=0.75),
+        "memory": MemoryPeaks(3 * 2**30, 4 * 2**30, 5 * 2**30),
+    }  # fmt: skip
+    return PartSummary(**{**values, **changes})
 
 
 def facts(first_step=0, *, dummy=False):
@@ -65,6 +78,7 @@ def test_every_step_and_validation_has_a_line_at_once(tmp_path):
         first
     )
     assert (first["slots"], first["first_slot"]) == ([8, 12], 4)
+    assert (first["data_seconds"], first["mfu"], first["memory_used"]) == (0.0, None, None)
     assert (second["kind"], second["bits_per_byte"], second["groups"]["domain"]["loss"]) == ("validation", 1.25, 2.0)
 
 
@@ -75,14 +89,27 @@ def test_lines_beyond_the_resumed_step_are_moved_aside(tmp_path):
         metrics.stepped(stepped(step))
     metrics.validated(validated(5))
     metrics.started(facts(first_step=3))
-    assert [line["step"] for line in lines(path)] == [1, 2, 3]
+    assert [line["step"] for line in lines(path)] == [1, 2, 3, 3]
     assert [line["step"] for line in lines(tmp_path / "metrics.jsonl.1")] == [4, 5, 5]
     metrics.stepped(stepped(4))
     metrics.started(facts(first_step=2))
-    assert [line["step"] for line in lines(path)] == [1, 2]
-    assert [line["step"] for line in lines(tmp_path / "metrics.jsonl.2")] == [3, 4]
+    assert [line["step"] for line in lines(path)] == [1, 2, 2]
+    assert [line["step"] for line in lines(tmp_path / "metrics.jsonl.2")] == [3, 3, 4]
     metrics.started(facts(first_step=2))
     assert not (tmp_path / "metrics.jsonl.3").exists()
+
+
+def test_the_time_that_was_lost_by_a_kill_is_written_down_and_added_up(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    metrics = MetricsFile(path)
+    for step in range(1, 6):
+        metrics.stepped(stepped(step, seconds=0.5))
+    metrics.validated(validated(5))
+    metrics.started(facts(first_step=3))
+    assert lines(path)[-1] == {"kind": "redone", "step": 3, "seconds": pytest.approx(2 * 0.5 + 0.1)}
+    metrics.stepped(stepped(4, seconds=0.5))
+    metrics.started(facts(first_step=2))  # back once more: what was lost the first time stays lost
+    assert lines(path)[-1] == {"kind": "redone", "step": 2, "seconds": pytest.approx(1.1 + 2 * 0.5)}
 
 
 def test_a_fresh_start_moves_everything_aside(tmp_path):
@@ -116,6 +143,25 @@ def test_numbers_that_are_not_finite_are_null(tmp_path):
     assert (first["grad_norm"], first["loss"], first["learning_rate"]) == (None, None, 1e-3)
     assert second["perplexity"] is None
     assert second["groups"] == {"domain": {"loss": 900.0, "perplexity": None, "bits_per_byte": None}}
+
+
+def test_what_is_known_of_speed_and_memory_is_in_the_line_of_a_step(tmp_path):
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    known = {
+        "data_seconds": 0.1, "mfu": 0.4, "mfu_measured": 0.6, "memory_allocated": 1, "memory_reserved": 2, "memory_used": 3,
+    }  # fmt: skip
+    metrics.stepped(stepped(1, **known))
+    assert known.items() <= lines(tmp_path / "metrics.jsonl")[0].items()
+
+
+def test_the_end_of_a_part_is_a_line(tmp_path):
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    metrics.summarized(summarized())
+    (line,) = lines(tmp_path / "metrics.jsonl")
+    assert (line["kind"], line["first_step"], line["step"], line["tokens"]) == ("summary", 4, 10, 6000)
+    assert (line["steady_tokens_per_s"], line["seconds"]["validation"], line["hfu"]) == (31_900.0, 300.0, 0.521)
+    assert line["goodput"] == pytest.approx(3000 / 3400)
+    assert (line["memory_allocated"], line["memory_reserved"], line["memory_used"]) == (3 * 2**30, 4 * 2**30, 5 * 2**30)
 
 
 KILLED = """
@@ -187,3 +233,48 @@ def test_an_overflow_is_said(said):
     screen.stepped(stepped(1, overflow=True))
     assert "overflow: step left out" in said[-1]
     assert "DUMMY" not in said[-1]
+
+
+def test_a_share_of_the_device_is_shown_only_where_it_is_known(said):
+    screen = Screen(1)
+    screen.started(facts())
+    screen.stepped(stepped(1))
+    assert "MFU" not in said[-1] and "matmul" not in said[-1]
+    screen.stepped(stepped(2, mfu=0.4123, mfu_measured=0.6))
+    assert "tokens/s  MFU 41.2%  ETA" in said[-1]
+    screen.stepped(stepped(3, mfu_measured=0.6))
+    assert "tokens/s  60% of the matmul rate  ETA" in said[-1]
+    assert "MFU" not in said[-1], "of an unknown device there is no MFU"
+
+
+def test_the_end_is_said_in_two_lines(said):
+    screen = Screen(1)
+    screen.started(facts(dummy=True))
+    screen.summarized(summarized())
+    assert said[1:] == [
+        "DUMMY DATA  Speed: 31,900 tokens/s in the steady state, 29,800 overall; goodput 88.2%; MFU 41.2% of the datasheet's "
+        "peak, 52.1% with recompute; MFU 60.0% of the measured matmul rate, 75.0% with recompute; peak memory 3.00 GiB.",
+        "DUMMY DATA  Time: 56m40s, of which updates 50m00s, data 0m02s, compile 0m40s, validation 5m00s, other 0m57s.",
+    ]
+
+
+def test_the_end_of_a_run_on_a_cpu_names_what_the_process_held_and_no_datasheet(said):
+    screen = Screen(1)
+    screen.started(facts())
+    share = Utilisation(mfu_measured=0.25, hfu_measured=0.25)
+    screen.summarized(summarized(utilisation=share, memory=MemoryPeaks(None, None, 2**30)))
+    assert "goodput 88.2%; MFU 25.0% of the measured matmul rate; peak memory 1.00 GiB." in said[1]
+
+
+def test_a_run_that_ended_before_its_first_step_has_no_speed_to_tell(said):
+    screen = Screen(1)
+    screen.started(facts())
+    nothing = {
+        "steady_tokens_per_s": None,
+        "overall_tokens_per_s": None,
+        "utilisation": Utilisation(),
+        "time": TimeLedger(),
+    }
+    screen.summarized(summarized(**nothing))
+    assert said[1] == "Speed: not measured; peak memory 3.00 GiB."
+    assert said[2] == "Time: 0m00s."

@@ -7,26 +7,26 @@ import json
 from havoc_data.loading.ledger import EMPTY_CHAIN, batch_hash, extend_chain
 from havoc_training.gradient_scaler import GradientScale
 from havoc_training.state import TrainState
-from havoc_training.step import StepResult
 
 ROWS = [bytes([i]) * 16 for i in range(4)]
 
 
-def result(*, overflow=False):
-    return StepResult(loss=1.0, grad_norm=1.0, learning_rate=1e-3, scored_tokens=250, overflow=overflow)
-
-
 def test_an_update_moves_step_slot_tokens_and_chain():
-    state = TrainState().after(result(), rows=ROWS, scales_loss=False)
+    state = TrainState().after(rows=ROWS, scored_tokens=250, scales_loss=False)
     assert (state.step, state.next_slot, state.scored_tokens) == (1, 4, 250)
     assert state.chain == extend_chain(EMPTY_CHAIN, batch_hash(ROWS))
     assert state.scale == GradientScale()
 
 
 def test_an_overflow_consumes_batch_and_step_and_halves_the_scale():
-    state = TrainState().after(result(overflow=True), rows=ROWS, scales_loss=True)
+    state = TrainState().after(rows=ROWS, scored_tokens=250, overflow=True, scales_loss=True)
     assert (state.step, state.next_slot) == (1, 4)
     assert state.scale == GradientScale(32768.0, 0)
+
+
+def test_an_update_that_went_well_counts_for_the_scale_only_where_there_is_one():
+    assert TrainState().after(rows=ROWS, scored_tokens=1, scales_loss=True).scale == GradientScale(65536.0, 1)
+    assert TrainState().after(rows=ROWS, scored_tokens=1, overflow=True, scales_loss=False).scale == GradientScale()
 
 
 def test_the_best_validation_is_remembered():

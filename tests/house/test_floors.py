@@ -29,15 +29,18 @@ PROBLEMS_MAY_IMPORT = {"havoc_core.errors", "havoc_core.registry"}
 ORDER = {
     "havoc_core": [
         "errors", "config", "config_files", "registry", "run_files", "device", "distributed", "log", "statistics", "labels",
-        "fast_bpe", "tokenizer", "chat_format", "layers/", "model", "models/", "loss", "costs", "checkpoint",
+        "fast_bpe", "tokenizer", "chat_format", "cpu_library", "layers/", "model", "models/", "loss_kernel", "loss", "costs",
+        "tensor_file", "checkpoint",
     ],
-    "havoc_core/layers": ["norm", "rope", "embedding", "segments", "kv_cache", "attention_kernel", "attention", "feed_forward", "block"],
+    "havoc_core/layers": [
+        "norm", "rope", "embedding", "segments", "kv_cache", "fp8_linear", "attention_kernel", "attention", "feed_forward", "block",
+    ],
     "havoc_problems": [
         "problem", "rounding", "verification", "families/", "units", "expressions", "grading", "splits", "catalog",
     ],
     "havoc_report": [
-        "escaping", "stylesheet", "page", "tables", "drawing", "axes", "plots", "run_record", "verdict", "run_results",
-        "run_page", "data_rules", "data_record", "data_record_json", "data_verdict", "data_plots", "disclosure",
+        "escaping", "stylesheet", "page", "tables", "drawing", "axes", "plots", "run_record", "verdict", "run_curves",
+        "run_results", "run_speed", "run_page", "data_rules", "data_record", "data_record_json", "data_verdict", "data_plots", "disclosure",
         "data_sections", "data_text_sections", "data_page", "data_lines",
     ],
     "havoc_data": [
@@ -56,20 +59,22 @@ ORDER = {
         "language_model", "contamination", "compression", "held_out_text", "task", "scoring", "tasks/", "runner",
     ],
     "havoc_training": [
-        "shelves", "batch_plan", "schedules", "memory/", "planner/", "optimizer", "optimizers/", "placement",
-        "gradient_scaler", "step", "state", "validation", "observers", "tracker", "trackers/", "checkpointing", "interrupts",
-        "data_stages", "repetition", "trainer", "build",
+        "shelves", "batch_plan", "schedules", "parameter_groups", "memory/", "updater", "planner/", "memory_choice",
+        "optimizer", "optimizers/", "placement", "gradient_scaler", "step", "state", "validation", "metrics", "observers",
+        "tracker", "trackers/", "checkpointing", "interrupts", "continuation", "data_stages", "repetition", "run_plan",
+        "trainer", "build",
     ],
     "havoc_training/memory": [
         "presets", "stochastic_rounding", "split_master", "blockwise", "arena", "host_link", "gradients", "adamw_update",
         "flat_optimizer", "recompute", "streaming",
     ],
     "havoc_training/planner": [
-        "cards", "machine", "block_tape", "ledger", "choice", "rates", "loss_fit", "plan", "solve", "trace", "probe",
+        "cards", "machine", "block_tape", "ledger", "choice", "rates", "loss_fit", "plan", "solve", "trace", "device_rates", "probe",
     ],
     "havoc_cli": [
         "flags", "subcommands", "run_lock", "stages", "config", "problems", "checkpoint", "data_card", "data_exchange",
-        "data_replay", "data", "tokenizer", "train", "generate", "chat", "evaluate", "run_facts", "report", "run", "main",
+        "data_replay", "data", "tokenizer", "train", "plan_lines", "plan", "generate", "chat", "evaluate", "speed_facts",
+        "run_facts", "report", "run", "main",
     ],
 }  # fmt: skip
 """Folder -> its files and folders from the bottom up. A shelf has no order: nothing on it needs its neighbours."""

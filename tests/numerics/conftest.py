@@ -15,7 +15,8 @@ import torch
 from havoc_core.config import TrainingConfig
 from havoc_core.config_files import merge
 from havoc_data.prepare.build import prepare
-from havoc_training.build import build_trainer, find_checkpoint
+from havoc_training.build import build_trainer
+from havoc_training.continuation import find_checkpoint
 from havoc_training.trainer import Trainer
 
 SETTINGS: dict[str, Any] = {

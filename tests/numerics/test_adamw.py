@@ -8,8 +8,13 @@ import torch
 from havoc_core.config import ModelConfig, TrainingConfig
 from havoc_core.model import first_weights, place_weights
 from havoc_core.models import havoc
-from havoc_training.optimizer import Optimizer, clip, gradient_norm, round_to_bfloat16
+from havoc_core.distributed import World
+from havoc_training.memory.flat_optimizer import FlatOptimizer
+from havoc_training.memory.presets import plan_memory
+from havoc_training.memory.stochastic_rounding import round_to_nearest
+from havoc_training.optimizer import WholeOptimizer
 from havoc_training.schedules import cosine
+from havoc_training.step import clipping
 
 MODEL = {
     "size": "nano", "vocab_size": 512, "d_model": 16, "num_layers": 2, "max_seq_len": 32,
@@ -23,11 +28,14 @@ CONFIG = TrainingConfig.model_validate(
 )  # fmt: skip
 
 
-def make(dtype):
+def make(kind, dtype):
     model = havoc.build(ModelConfig.model_validate(MODEL))
-    weights = first_weights(model, seed=2)
+    weights = dict(first_weights(model, seed=2))
+    if kind == "flat":
+        plan = plan_memory(CONFIG, preset="fp32_master", working=str(dtype).removeprefix("torch."))
+        return model, FlatOptimizer(model, weights, CONFIG, plan, torch.device("cpu")), weights
     place_weights(model, weights, dtype=dtype, device=torch.device("cpu"))
-    return model, Optimizer(model, weights if dtype != torch.float32 else None, CONFIG), weights
+    return model, WholeOptimizer(model, weights if dtype != torch.float32 else None, CONFIG), weights
 
 
 def reference_of(weights):
@@ -39,25 +47,27 @@ def reference_of(weights):
     return parameters, torch.optim.AdamW(groups, lr=1e-2, betas=(0.8, 0.97), eps=1e-7, foreach=False)
 
 
+@pytest.mark.parametrize("kind", ["whole", "flat"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_trajectory_is_that_of_torchs_adamw(dtype):
-    model, optimizer, weights = make(dtype)
+def test_the_trajectory_is_that_of_torchs_adamw(dtype, kind):
+    model, optimizer, weights = make(kind, dtype)
     parameters, reference = reference_of(weights)
     for step in range(20):
         generator = torch.Generator().manual_seed(step)
-        gradients = {name: torch.randn(p.shape, generator=generator) for name, p in parameters.items()}
-        factor = cosine(step, warmup_steps=5, total_steps=20)
+        optimizer.begin()
         for name, p in parameters.items():
-            p.grad = gradients[name].clone()
+            p.grad = torch.randn(p.shape, generator=generator)
+            optimizer.gradients.add(name, p.grad)
+        factor = cosine(step, warmup_steps=5, total_steps=20)
         torch.nn.utils.clip_grad_norm_(parameters.values(), 2.0)
         for group in (*reference.param_groups, *optimizer.param_groups()):
             group["lr"] = 1e-2 * factor
         reference.step()
-        clip(gradients, gradient_norm(gradients.values()), 2.0)
-        optimizer.step(gradients)
-    for name, master in optimizer.masters.items():
+        optimizer.update(clipping(optimizer.gradients.finish(World()), 2.0))
+    masters = {name: kept["master"] for name, kept in optimizer.state_dict().items()}
+    for name, master in masters.items():
         # 20 updates of at most 1e-2 each; float32 has 7 digits of every one.
         torch.testing.assert_close(master, parameters[name].detach(), rtol=2e-6, atol=2e-7, msg=name)
     for name, weight in model.named_parameters():
         if weight.dtype == torch.bfloat16:
-            assert torch.equal(weight, round_to_bfloat16(optimizer.masters[name]))
+            assert torch.equal(weight, round_to_nearest(masters[name]))

@@ -1,16 +1,39 @@
-"""The CPU attention kernel against softmax written out in float64: values and gradients, documents kept apart."""
+"""The CPU attention kernel against softmax written out in float64: values and gradients, documents kept apart.
+
+And the function of torch that it stands on, alone: torch does not document it and may change it (decision 0013).
+"""
 
 from __future__ import annotations
 
+import ctypes
 import math
 
 import pytest
 import torch
 
-from havoc_core.layers.attention_kernel import document_attention, is_supported, load
+from havoc_core import cpu_library
+from havoc_core.layers.attention_kernel import NEEDS, document_attention, is_supported, load
 from havoc_core.layers.segments import Segments
 
-pytestmark = pytest.mark.skipif(load() is None, reason="no C++ compiler or no AVX-512 on this machine")
+# Not skipped where it could be built and was not: a torch without its matrix product is to be noticed here.
+pytestmark = pytest.mark.skipif(not cpu_library.is_buildable(NEEDS), reason="no C++ compiler or no AVX512-BF16")
+
+BRGEMM = """
+#include <cstdint>
+namespace c10 { struct BFloat16 { uint16_t x; }; }
+namespace at::native::cpublas {
+void brgemm(long, long, long, long, long, long, bool, const c10::BFloat16*, const c10::BFloat16*, float*, bool);
+void brgemm(long, long, long, long, long, long, bool, const float*, const float*, float*, bool);
+void brgemm_release(bool);
+}
+using namespace at::native::cpublas;
+extern "C" void product(long m, long n, long k, long lda, long ldb, long ldc, int add, const void* a, const void* b, float* c,
+                        int is_bf16) {
+  if (is_bf16) brgemm(m, n, k, lda, ldb, ldc, add, (const c10::BFloat16*)a, (const c10::BFloat16*)b, c, true);
+  else brgemm(m, n, k, lda, ldb, ldc, add, (const float*)a, (const float*)b, c, false);
+  brgemm_release(is_bf16);
+}
+"""
 
 LENGTHS = {
     64: [[64], [10, 54], [1] * 64, [63]],
@@ -39,6 +62,35 @@ def plain(q, k, v, mask, upstream):
 
 def error(found, wanted):
     return float((found.double() - wanted).abs().max() / wanted.abs().max())
+
+
+def test_where_there_is_a_compiler_it_is_built():
+    assert load() is not None, "it does not compile, or this torch has no brgemm of this signature (decision 0013)"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("add", [False, True])
+def test_torchs_undocumented_matrix_product_means_what_the_kernel_takes_it_to_mean(dtype, add, tmp_path):
+    """C (+)= A B in float32; steps of rows; in bfloat16 B lies in pairs of rows, [k / 2, n, 2]."""
+    source = tmp_path / "product.cpp"
+    source.write_text(BRGEMM)
+    library = cpu_library.load(source, needs=NEEDS, with_torch=True, cache=tmp_path)
+    assert library is not None, "torch's at::native::cpublas::brgemm has gone or has another signature (decision 0013)"
+    generator = torch.Generator().manual_seed(0)
+    m, n, k = 64, 96, 32
+    left = torch.randn(m, k + 32, generator=generator).to(dtype)  # wider than k: the step of rows counts
+    right = torch.randn(k, n + 64, generator=generator).to(dtype)
+    out = torch.randn(m, n + 32, generator=generator)
+    before = out.clone()
+    is_bf16 = dtype == torch.bfloat16
+    packed = right.view(k // 2, 2, n + 64).transpose(1, 2).contiguous() if is_bf16 else right
+    numbers = [ctypes.c_long(value) for value in (m, n, k, k + 32, n + 64, n + 32)]
+    pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (left, packed, out)]
+    library.product(*numbers, int(add), *pointers, int(is_bf16))
+    wanted = left[:, :k].double() @ right[:, :n].double() + (before[:, :n] if add else 0)
+    # Sums of 32 products in float32: rounded to bfloat16 anywhere, they would be off by 4e-3.
+    assert error(out[:, :n], wanted) < 1e-6
+    assert torch.equal(out[:, n:], before[:, n:])
 
 
 @pytest.mark.parametrize(("heads", "kv_heads", "width"), [(2, 1, 32), (4, 4, 64), (6, 2, 32), (2, 1, 128)])

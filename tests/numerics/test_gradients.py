@@ -14,7 +14,9 @@ from havoc_core.loss import IGNORE_INDEX
 from havoc_core.model import first_weights, place_weights
 from havoc_core.models import havoc
 from havoc_data.loading.loader import Batch
-from havoc_training.optimizer import Optimizer
+from havoc_training.memory.flat_optimizer import FlatOptimizer
+from havoc_training.memory.presets import plan_memory
+from havoc_training.optimizer import WholeOptimizer
 from havoc_training.step import StepSettings, train_step
 
 T, V = 64, 512
@@ -50,12 +52,21 @@ def in_float64(z_loss_weight):
     return float(loss.detach()), {name: p.grad for name, p in model.named_parameters()}
 
 
+def updater_of(kind, config):
+    if kind == "whole":
+        model = make(torch.float32)
+        return model, WholeOptimizer(model, None, config)
+    model = havoc.build(config.model)
+    plan = plan_memory(config, preset="fp32_master", working="float32")
+    return model, FlatOptimizer(model, first_weights(model, seed=4), config, plan, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("kind", ["whole", "flat"])
 @pytest.mark.parametrize("z_loss_weight", [0.0, 1e-2])
-def test_a_steps_loss_and_gradient_are_those_of_float64(z_loss_weight):
+def test_a_steps_loss_and_gradient_are_those_of_float64(z_loss_weight, kind):
     """The gradient is read from Adam's first moment, which is (1 - beta1) times it after one step."""
-    model = make(torch.float32)
     config = TrainingConfig.model_validate({"model": MODEL, "data": {"max_sequence_length": T}})
-    optimizer = Optimizer(model, None, config)
+    model, optimizer = updater_of(kind, config)
     settings = StepSettings(0.0, z_loss_weight, World())
     result = train_step(model, optimizer, [batch()], lr_factor=1.0, settings=settings)
     loss, gradients = in_float64(z_loss_weight)

@@ -21,7 +21,8 @@ import sys
 from pathlib import Path
 import torch
 from havoc_core.config_files import from_json
-from havoc_training.build import build_trainer, find_checkpoint
+from havoc_training.build import build_trainer
+from havoc_training.continuation import find_checkpoint
 
 config = from_json(Path(sys.argv[1]).read_text(), where="config")
 trainer = build_trainer(config, saved=find_checkpoint(config))

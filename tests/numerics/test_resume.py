@@ -321,7 +321,8 @@ from pathlib import Path
 from havoc_core.config_files import from_json
 from havoc_core.log import to_screen
 from havoc_data.store import checksum_of_manifest
-from havoc_training.build import build_trainer, find_checkpoint
+from havoc_training.build import build_trainer
+from havoc_training.continuation import find_checkpoint
 
 config = from_json(Path(sys.argv[1]).read_text(), where="config")
 to_screen()

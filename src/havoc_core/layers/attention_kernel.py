@@ -1,7 +1,7 @@
 """A compiled attention for training on the CPU: two to six times torch's own, and aware of documents.
 
-`attention_cpu.cpp` is built once per machine, torch and source with the C++ compiler of the machine, and kept in the user's
-cache folder. Where there is no compiler or no AVX-512, masked SDPA does the same work.
+`attention_cpu.cpp` is built at first use (`cpu_library.py`). Where there is no compiler or no AVX-512, masked SDPA does the
+same work. Matrix products are torch's own `brgemm`, which torch does not document: decision 0013.
 
 B batch, T positions, H query heads, K key/value heads, E head width.
 """
@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from havoc_core import cpu_library
+
+NEEDS = "avx512_bf16"
+"""What the CPU must have: the matrix products behind the kernel need AVX-512, bfloat16 ones its BF16 instructions."""
 
 _TILE_ROWS, _TILE_COLUMNS = 64, 512
 """Scores worked on at once: 64 queries x 512 keys in float32 are 128 KiB, which stays in the L2 cache."""
@@ -66,48 +66,13 @@ def document_attention(q: Tensor, k: Tensor, v: Tensor, starts: Tensor) -> Tenso
 @functools.cache
 def load() -> Any:
     """The compiled function, built if need be; None where it cannot be built. Says nothing: the caller does."""
-    command = _build_command()
-    if command is None:
+    library = cpu_library.load(Path(__file__).with_name("attention_cpu.cpp"), needs=NEEDS, with_torch=True)
+    if library is None:
         return None
-    identity = [_source().read_text(encoding="utf-8"), *command, torch.__version__, _cpu_flags()]
-    digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "havoc" / "kernels"
-    library = cache / f"attention_{digest}.so"
-    try:
-        if not library.exists():
-            cache.mkdir(parents=True, exist_ok=True)
-            beside = library.with_suffix(f".{os.getpid()}")
-            subprocess.run([*command, "-o", str(beside)], check=True, capture_output=True, timeout=120)
-            beside.replace(library)
-        function = ctypes.CDLL(str(library)).attention
-    except (OSError, subprocess.SubprocessError):
-        return None
+    function = library.attention
     function.argtypes = [ctypes.POINTER(_Arguments), ctypes.c_int, ctypes.c_int]
     function.restype = None
     return function
-
-
-def _source() -> Path:
-    return Path(__file__).with_name("attention_cpu.cpp")
-
-
-def _build_command() -> list[str] | None:
-    compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("c++")
-    # The matrix products behind it need AVX-512; bfloat16 ones its BF16 instructions.
-    if compiler is None or platform.system() != "Linux" or "avx512_bf16" not in _cpu_flags():
-        return None
-    libraries = Path(torch.__file__).parent / "lib"
-    options = "-O3 -march=native -mprefer-vector-width=512 -fno-math-errno -fno-trapping-math -std=c++17 -shared -fPIC"
-    return [compiler, *options.split(), "-fopenmp", str(_source()), f"-L{libraries}", "-ltorch_cpu"]
-
-
-@functools.cache
-def _cpu_flags() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("flags")), "")
 
 
 def _call(q: Tensor, k: Tensor, v: Tensor, starts: Tensor, *, backward: bool, others: dict[str, Tensor]) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from havoc_core.layers.fp8_linear import Linear
+
 
 class FeedForward(nn.Module):
     """down(gate(x) * up(x)), without biases.
@@ -19,9 +21,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, d_model: int, *, hidden_dim: int, activation: str) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(d_model, hidden_dim, bias=False)
-        self.up_proj = nn.Linear(d_model, hidden_dim, bias=False)
-        self.down_proj = nn.Linear(hidden_dim, d_model, bias=False)
+        self.gate_proj = Linear(d_model, hidden_dim)
+        self.up_proj = Linear(d_model, hidden_dim)
+        self.down_proj = Linear(hidden_dim, d_model)
         gates: dict[str, Callable[[Tensor], Tensor]] = {"swiglu": F.silu, "geglu": F.gelu}
         self._gate = gates[activation]
 

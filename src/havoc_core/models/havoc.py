@@ -60,6 +60,7 @@ class HavocModel(Decoder):
         self.lm_head = lm_head
         self.config = config
         self._cpu_kernel = False
+        self._block_masks = False
         self._runner: BlockRunner = run_in_order
         self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
@@ -88,11 +89,18 @@ class HavocModel(Decoder):
         """Attend with the compiled kernel wherever it takes the shapes; the caller has loaded it."""
         self._cpu_kernel = True
 
+    def use_block_masks(self) -> None:
+        """Attend with FlexAttention on CUDA wherever rows hold several documents; it compiles code for that."""
+        self._block_masks = True
+
     def _sight(self, tokens: Tensor, segments: Segments | None) -> Sight:
-        if segments is None:
+        # Without any mask torch chooses its fastest attention, which is cuDNN's on Hopper.
+        if segments is None or (tokens.is_cuda and segments.one_each):
             return Sight()
         if self._cpu_kernel and is_supported(self.head, tokens, self.config.head_dim):
             return Sight(starts=segments.starts)
+        if self._block_masks and tokens.is_cuda:
+            return Sight(blocks=segments.blocks)
         return Sight(mask=segments.mask)
 
     def _rotary(self, device: torch.device) -> tuple[Tensor, Tensor]:

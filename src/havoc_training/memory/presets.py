@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from havoc_core.config import TrainingConfig
+from havoc_core.config import MemoryConfig, TrainingConfig
 from havoc_core.errors import ConfigError
 
 Recompute = Literal["none", "selective", "full"]
@@ -122,13 +122,13 @@ def plan_memory(config: TrainingConfig, *, preset: str, working: Working) -> Mem
         if (value := getattr(options, name)) is not None:
             pieces[name] = value
     if working != "bfloat16":
-        _refuse_for_other_formats(preset, pieces, working)
+        _refuse_for_other_formats(preset, pieces, options, working)
     whole_tensors = config.optimizer != "adamw" or working == "float16"
     if whole_tensors and (preset != "fp32_master" or len(pieces) > 0):
-        why = "float16 weights" if working == "float16" else f"the optimizer '{config.optimizer}'"
+        why = "float16 weights need" if working == "float16" else f"the optimizer '{config.optimizer}' needs"
         raise ConfigError(
             "memory",
-            f"'{preset}' and its options are made for AdamW on bfloat16 or float32 weights; {why} needs whole float32 masters.",
+            f"'{preset}' and its options are made for AdamW on bfloat16 or float32 weights; {why} whole float32 masters.",
             "Use `memory: fp32_master` without memory_options.",
         )
     master = "own" if working == "float32" else "separate" if whole_tensors else pieces.get("master", "split")
@@ -147,8 +147,9 @@ def plan_memory(config: TrainingConfig, *, preset: str, working: Working) -> Mem
     return _with_what_streaming_needs(plan, config)
 
 
-def _refuse_for_other_formats(preset: str, pieces: dict[str, Any], working: str) -> None:
-    if preset == "bf16_sr" or (preset != "8bit" and "master" in pieces) or pieces.get("gradients_on") == "host":
+def _refuse_for_other_formats(preset: str, pieces: dict[str, Any], options: MemoryConfig, working: str) -> None:
+    asked = options.master is not None or options.gradients == "bfloat16"
+    if preset in {"bf16_sr", "8bit"} or asked or pieces.get("gradients_on") == "host":
         raise ConfigError(
             "memory",
             f"'{preset}' with these memory_options is made for bfloat16 weights; this run computes in {working}.",

@@ -6,8 +6,15 @@ import os
 
 from pydantic import BaseModel, ConfigDict
 
+from havoc_training.metrics import PartSummary
 from havoc_training.observers import Observer, RunFacts, StepRecord, ValidationRecord
 from havoc_training.tracker import TrackerSettings
+
+_OF_STEPS = (
+    "loss", "learning_rate", "grad_norm", "tokens_per_s", "data_seconds", "mfu", "mfu_measured", "memory_bytes",
+    "memory_allocated", "memory_reserved", "memory_used",
+)  # fmt: skip
+"""What is drawn of every step; what is not known has no point."""
 
 
 class Options(BaseModel):
@@ -17,7 +24,7 @@ class Options(BaseModel):
 
 
 class TensorBoard:
-    """Scalars under train/ and validation/. A resumed run hides the points that will be made again."""
+    """Scalars under train/, validation/ and summary/. A resumed run hides the points that will be made again."""
 
     def __init__(self, settings: TrackerSettings) -> None:
         self._settings = settings
@@ -31,8 +38,10 @@ class TensorBoard:
         """Points every `interval_steps`."""
         if self._writer is None or record.step % self._settings.interval_steps:
             return
-        for name in ("loss", "learning_rate", "grad_norm", "tokens_per_s", "memory_bytes"):
-            self._writer.scalar(f"train/{name}", getattr(record, name), record.step)
+        for name in _OF_STEPS:
+            value = getattr(record, name)
+            if value is not None:
+                self._writer.scalar(f"train/{name}", value, record.step)
 
     def validated(self, record: ValidationRecord) -> None:
         """Points for all and for each group."""
@@ -43,6 +52,20 @@ class TensorBoard:
         for group, scores in record.groups.items():
             for name, value in scores.items():
                 self._writer.scalar(f"validation/{group}/{name}", value, record.step)
+
+    def summarized(self, summary: PartSummary) -> None:
+        """Points for speed, goodput and where the time went."""
+        if self._writer is None:
+            return
+        values = {
+            "goodput": summary.time.goodput,
+            "steady_tokens_per_s": summary.steady_tokens_per_s,
+            "overall_tokens_per_s": summary.overall_tokens_per_s,
+            **{f"seconds/{kind}": seconds for kind, seconds in summary.time.seconds().items()},
+        }
+        for name, value in values.items():
+            if value is not None:
+                self._writer.scalar(f"summary/{name}", value, summary.step)
 
     def closed(self) -> None:
         """Close the event file."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pydantic import ValidationError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from havoc_core.device import MemoryPeaks
+from havoc_training.metrics import PartSummary, TimeLedger, Utilisation
 from havoc_training.observers import RunFacts, StepRecord, ValidationRecord
 from havoc_training.shelves import TRACKERS
 from havoc_training.tracker import TrackerSettings
@@ -38,6 +42,24 @@ def test_scalars_can_be_read_back_every_interval(tmp_path):
     assert scalars(tmp_path, "train/learning_rate") == [(2, 0.001), (4, 0.001)]
     assert scalars(tmp_path, "validation/bits_per_byte") == [(5, 1.5)]
     assert scalars(tmp_path, "validation/domain/loss") == [(5, 2.0)]
+
+
+def test_what_is_not_known_has_no_point_and_the_end_has_its_own(tmp_path):
+    writer = tracker(tmp_path)
+    time = TimeLedger(updates=3.0, validation=1.0)
+    summary = PartSummary(0, 4, 100, time, 50.0, None, Utilisation(), MemoryPeaks(None, None, 1))
+    writer.summarized(summary)  # before it has begun: nobody to tell
+    writer.started(RunFacts(10, 0, "", {}, False))
+    writer.stepped(replace(stepped(2), mfu=0.5))
+    writer.summarized(summary)
+    writer.closed()
+    assert scalars(tmp_path, "train/mfu") == [(2, 0.5)]
+    assert scalars(tmp_path, "train/data_seconds") == [(2, 0.0)]
+    assert scalars(tmp_path, "summary/goodput") == [(4, 0.75)]
+    assert scalars(tmp_path, "summary/seconds/validation") == [(4, 1.0)]
+    for tag in ("train/mfu_measured", "train/memory_allocated", "summary/overall_tokens_per_s"):
+        with pytest.raises(KeyError, match=tag):
+            scalars(tmp_path, tag)
 
 
 def test_a_resumed_run_hides_the_points_that_are_made_again(tmp_path):

@@ -1,0 +1,74 @@
+"""Building C++ at first use: kept, built again when it changes, and None where it cannot be built."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from havoc_core.cpu_library import is_buildable, load
+
+NEEDS = "sse2"  # every 64-bit x86 CPU
+ANSWER = 'extern "C" int answer() { return 42; }\n'
+
+builds = pytest.mark.skipif(not is_buildable(NEEDS), reason="no C++ compiler, or no Linux on x86")
+
+
+@builds
+def test_a_source_is_built_once_and_again_when_it_changes(tmp_path):
+    source, cache = tmp_path / "tiny.cpp", tmp_path / "cache"
+    source.write_text(ANSWER)
+    assert load(source, needs=NEEDS, cache=cache).answer() == 42
+    (built,) = cache.iterdir()
+    before = built.stat().st_mtime_ns
+    assert load(source, needs=NEEDS, cache=cache).answer() == 42
+    assert built.stat().st_mtime_ns == before
+    source.write_text(ANSWER.replace("42", "43"))
+    assert load(source, needs=NEEDS, cache=cache).answer() == 43
+    assert len(list(cache.iterdir())) == 2
+
+
+@builds
+def test_a_source_that_does_not_compile_gives_nothing_and_leaves_nothing(tmp_path):
+    source, cache = tmp_path / "broken.cpp", tmp_path / "cache"
+    source.write_text("this is no C++")
+    assert load(source, needs=NEEDS, cache=cache) is None
+    assert list(cache.iterdir()) == []
+
+
+@builds
+def test_a_function_of_torch_that_has_gone_is_found_out_on_loading(tmp_path):
+    """Not at the first call, in the middle of a step: then the process would end."""
+    source = tmp_path / "calls.cpp"
+    source.write_text('namespace at { void gone_for_ever(); }\nextern "C" void answer() { at::gone_for_ever(); }\n')
+    assert load(source, needs=NEEDS, with_torch=True, cache=tmp_path / "cache") is None
+
+
+@builds
+def test_a_cache_that_cannot_be_written_gives_nothing(tmp_path):
+    source, blocked = tmp_path / "tiny.cpp", tmp_path / "file"
+    source.write_text(ANSWER)
+    blocked.write_text("a file where the folder should be")
+    assert load(source, needs=NEEDS, cache=blocked) is None
+
+
+def test_a_source_that_is_not_there_gives_nothing(tmp_path):
+    assert load(tmp_path / "nothing.cpp", needs=NEEDS, cache=tmp_path / "cache") is None
+
+
+def test_an_instruction_set_that_the_cpu_lacks_gives_nothing(tmp_path):
+    source = tmp_path / "tiny.cpp"
+    source.write_text(ANSWER)
+    assert not is_buildable("no_such_flag")
+    assert load(source, needs="no_such_flag", cache=tmp_path / "cache") is None
+    assert not (tmp_path / "cache").exists()
+
+
+def test_every_source_is_part_of_the_package():
+    root = Path(__file__).parents[2]
+    package = root / "src" / "havoc_core"
+    patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["havoc_core"]
+    packed = {path for pattern in patterns for path in package.glob(pattern)}
+    assert packed >= set(package.rglob("*.cpp"))
+    assert len(packed) >= 2
