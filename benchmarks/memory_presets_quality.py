@@ -87,6 +87,8 @@ class Result:
     """The same at the warm checkpoint."""
     steps: int
     tokens_per_s: float
+    compiled: Mapping[str, bool]
+    """What `compile: auto` chose. It decides the last bits, so it should be the same in all runs."""
     machine: str
 
 
@@ -154,6 +156,7 @@ def run_one(study: Study, name: str, seed: int) -> Result:
         warm_loss=losses[study.warm_step],
         steps=done,
         tokens_per_s=round(done * ROWS * LENGTH / fitted.compute_seconds, 1),
+        compiled=json.loads((fitted.checkpoint / "training_state.json").read_text("utf-8"))["resolved"]["compile"],
         machine=cpu_name(),
     )
     with study.results.open("a", encoding="utf-8") as file:
@@ -219,6 +222,8 @@ def table(study: Study, results: Mapping[tuple[str, int], Result]) -> str:
     ]
     lines = rows_of(results, list(CONTROLS), base="control-fp32_master", header=["control", *header])
     before = ["before", *(f"{loss:.4f}" if loss is not None else "not measured" for loss in warm), "", "", ""]
+    if len({json.dumps(result.compiled, sort_keys=True) for result in results.values()}) > 1:
+        out.insert(0, "NOT COMPARABLE TO THE LAST BIT: compile: auto chose otherwise in some of the runs.")
     return "\n".join([*out, *lines[:2], "| " + " | ".join(before) + " |", *lines[2:]])
 
 

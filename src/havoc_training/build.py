@@ -37,8 +37,8 @@ from havoc_training.memory_choice import MemoryChoice, choose_memory
 from havoc_training.metrics import Yardstick
 from havoc_training.observers import MetricsFile, Observer, RunFacts, Screen
 from havoc_training.placement import Compilation, choose_compilation, place
+from havoc_training.planner.device_rates import measure_matmul_rate
 from havoc_training.planner.machine import machine_here
-from havoc_training.planner.probe import measure_matmul_rate
 from havoc_training.repetition import check_repetition, repetition_warnings
 from havoc_training.run_plan import plan_run, write_plan
 from havoc_training.schedules import Schedule, choose

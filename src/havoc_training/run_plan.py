@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 
 import torch
@@ -66,4 +65,4 @@ def write_plan(plan: Plan, config: TrainingConfig) -> None:
     """Keep a plan as logs/plan.json."""
     path = RunFiles.of(config).plan
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(plan.to_json(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    path.write_text(plan.to_json(), encoding="utf-8")

@@ -73,13 +73,30 @@ class DeviceBatch:
 
 @dataclass(frozen=True)
 class UnreadStep:
-    """An update that was asked for. Its numbers may still be on their way from the device; reading them waits."""
+    """An update that was asked for. Its numbers may still be on their way from the device; reading them waits for them,
+    not for what was asked for after them."""
 
-    loss_sum: Tensor
-    norm: Tensor
+    numbers: Tensor
+    """[2] on the host: sum of the losses, norm of the gradient."""
+    arrived: torch.cuda.Event | None
+    """When they are there; None: now."""
     learning_rate: float
     scored_tokens: int
     scales_loss: bool
+
+    @classmethod
+    def of(cls, numbers: Tensor, *, learning_rate: float, scored_tokens: int, scales_loss: bool) -> UnreadStep:
+        """Send numbers that are being worked out on the device to the host."""
+        arrived = None
+        if numbers.device.type == "cuda":
+            numbers = numbers.to("cpu", non_blocking=True)  # into pinned memory
+            arrived = torch.cuda.current_stream().record_event()
+        return cls(numbers, arrived, learning_rate, scored_tokens, scales_loss)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the numbers have arrived, so that the device has nothing left to do for them."""
+        return self.arrived is None or self.arrived.query()
 
     def read(self) -> StepResult:
         """The numbers.
@@ -87,7 +104,10 @@ class UnreadStep:
         Raises:
             TrainingError: loss or gradient is not finite (without loss scaling); that update left the weights alone.
         """
-        loss, norm = float(self.loss_sum) / self.scored_tokens, float(self.norm)
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        loss_sum, norm = self.numbers.tolist()
+        loss = loss_sum / self.scored_tokens
         overflow = not math.isfinite(norm)
         if overflow and not self.scales_loss:
             raise TrainingError(
@@ -152,7 +172,9 @@ def start_step(
     rate = 0.0
     for group in reversed(list(optimizer.param_groups())):
         rate = group["lr"] = group["initial_lr"] * lr_factor
-    step = UnreadStep(total, norm, rate, scored, loss_scale != 1.0)
+    step = UnreadStep.of(
+        torch.stack([total, norm]), learning_rate=rate, scored_tokens=scored, scales_loss=loss_scale != 1.0
+    )
     factor = clipping(norm, settings.max_grad_norm)
     if device.type == "cuda" and optimizer.leaves_out and not step.scales_loss:
         optimizer.update(factor, left_out=(~torch.isfinite(norm)).float())

@@ -160,6 +160,9 @@ class Trainer:
     def _update(self) -> None:
         began = time.perf_counter()
         unread, rows, data_seconds = self._start()
+        earlier = self._asked
+        if earlier is not None and not earlier.step.is_there:
+            data_seconds = 0.0  # the device was still at work: nothing waited for the batch
         joined = b"".join(self.world.gather_bytes(b"".join(row.hash() for row in rows)))
         hashes = [joined[i : i + 16] for i in range(0, len(joined), 16)]
         scales = self.precision.scales_loss
@@ -169,7 +172,7 @@ class Trainer:
             overflow=scales and unread.read().overflow,
             scales_loss=scales,
         )
-        earlier, slots = self._asked, (self.state.next_slot - len(hashes), self.state.next_slot)
+        slots = (self.state.next_slot - len(hashes), self.state.next_slot)
         epoch = self.state.next_slot / self.loader.rows_per_epoch
         self._asked = _Asked(unread, self.state.step, began, data_seconds, epoch, hashes, slots)
         # A GPU works on this update while the host reads the numbers of the one before.

@@ -67,10 +67,13 @@ def test_a_warm_up_longer_than_the_run_is_cut_to_a_tenth_of_it(warmup, total, ma
 
 
 @pytest.mark.parametrize(
-    ("rows", "size", "smaller"), [(8, 8, 4), (8, 2, 1), (12, 6, 3), (12, 4, 2), (9, 9, 3), (15, 5, 1), (6, 3, 1), (7, 7, 1)]
+    ("rows", "size", "smaller"),
+    [(8, 8, 4), (8, 2, 1), (12, 6, 3), (12, 4, 2), (9, 9, 3), (15, 5, 1), (6, 3, 1), (7, 7, 1)],
 )
 def test_half_a_micro_batch_or_the_most_below_that_leaves_the_step_as_it_was(rows, size, smaller):
-    before = BatchPlan(rows_per_step=rows, micro_batch_size=size, micro_batches=rows // size, total_steps=9, warmup_steps=2)
+    before = BatchPlan(
+        rows_per_step=rows, micro_batch_size=size, micro_batches=rows // size, total_steps=9, warmup_steps=2
+    )
     after = halve_micro_batch(before)
     assert after == BatchPlan(rows, smaller, rows // smaller, 9, 2)
     assert after.micro_batch_size * after.micro_batches == rows

@@ -123,9 +123,9 @@ def widen_moment(values: Tensor, scales: Tensor | None, *, signed: bool) -> Tens
 
 
 def keep_master(kept: Kept, master: Tensor) -> None:
-    """Keep a given float32 master; bfloat16 without a remainder takes the nearest."""
+    """Keep a given master, float32 or bfloat16; bfloat16 without a remainder takes the nearest."""
     if kept.remainder is not None:
-        split_master.split_into(master, working=kept.working, remainder=kept.remainder)
+        split_master.split_into(master.float(), working=kept.working, remainder=kept.remainder)
     elif kept.working.dtype == torch.bfloat16:
         kept.working.copy_(master if master.dtype == torch.bfloat16 else round_to_nearest(master))
     else:

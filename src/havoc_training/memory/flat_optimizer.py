@@ -159,9 +159,9 @@ class FlatOptimizer:
         for name, kept in self._kept.items():
             saved = state[name]
             keep_master(kept, saved["master"].reshape(-1).to(kept.working.device))
-            if "exp_avg" not in saved and "step" not in saved:  # saved before the first update
+            if set(saved) == {"master"}:  # saved before the first update
                 continue
-            if "exp_avg" not in saved or "exp_avg_sq" not in saved:
+            if not {"exp_avg", "exp_avg_sq", "step"} <= set(saved):
                 raise CheckpointError("optimizer.pt", f"holds no AdamW moments of {name}.", remedy)
             home = kept.first.device
             keep_moment(kept.first, kept.first_scales, saved["exp_avg"].reshape(-1).to(home), signed=True)

@@ -40,6 +40,11 @@ class Tape:
         for name in names:
             self.now -= self._live.pop(name, 0)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """What is there."""
+        return frozenset(self._live)
+
     def rewind(self) -> None:
         """Measure the peak from here on."""
         self.peak = self.now
@@ -199,6 +204,11 @@ class BlockTape:
             self._forward(keeps=True, stops_early=self._recompute == "selective")
         self._backward()
         return BlockBytes(kept, forward, tape.peak - outside)
+
+    @property
+    def left(self) -> frozenset[str]:
+        """What is there after `measure`: what the block gives back, and what its caller still holds."""
+        return self._tape.names
 
     def _forward(self, *, keeps: bool, stops_early: bool = False) -> None:
         tape, narrow = self._tape, self._narrow

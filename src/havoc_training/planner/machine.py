@@ -82,7 +82,7 @@ def machine_of_card(name: str, host_bytes: int | None = None) -> Machine:
 def machine_here(
     device: str = "auto",
     *,
-    root: Path = Path("/"),
+    root: Path | None = None,
     program: str = "nvidia-smi",
     environment: Mapping[str, str] | None = None,
 ) -> Machine:
@@ -90,7 +90,7 @@ def machine_here(
 
     Args:
         device: setting of that name; cpu and mps do not look for a GPU.
-        root: where /proc and /sys are found.
+        root: where proc/ and sys/ are found; None: the root of the file system.
         program: that reports on GPUs; a missing one means that there is none.
         environment: CUDA_VISIBLE_DEVICES says which GPU is meant; None: of this process.
     """
@@ -170,8 +170,9 @@ def visible_gpus(gpus: list[Gpu], visible: str | None) -> list[Gpu]:
     return chosen
 
 
-def read_host(root: Path = Path("/")) -> Host:
+def read_host(root: Path | None = None) -> Host:
     """Memory and swap; the limit of a container holds where there is one (cgroup version 2 or 1)."""
+    root = root or Path("/")
     lines = _meminfo(root / "proc/meminfo")
     total = lines.get("MemTotal") or _physical_bytes()
     available = lines.get("MemAvailable", total)
@@ -181,9 +182,9 @@ def read_host(root: Path = Path("/")) -> Host:
     return Host(total, available, lines.get("SwapTotal", 0))
 
 
-def has_fast_bfloat16(root: Path = Path("/")) -> bool:
+def has_fast_bfloat16(root: Path | None = None) -> bool:
     """Whether the CPU multiplies bfloat16 matrices in hardware (AMX or AVX512-BF16, as Linux reports them)."""
-    flags = _text(root / "proc/cpuinfo")
+    flags = _text((root or Path("/")) / "proc/cpuinfo")
     return "amx_bf16" in flags or "avx512_bf16" in flags
 
 

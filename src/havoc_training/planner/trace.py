@@ -30,7 +30,7 @@ from havoc_core.layers.attention import Sight
 from havoc_core.layers.block import BlockRunner, run_in_order
 from havoc_core.loss import cross_entropy_sum
 from havoc_core.model import bind_weights
-from havoc_core.models.havoc import HavocModel, build
+from havoc_core.models.havoc import build
 from havoc_training.memory.adamw_update import Kept, Rule, Streams, parts_of, update
 from havoc_training.memory.gradients import GradientSums, SumSettings
 from havoc_training.memory.host_link import HostLink
@@ -70,7 +70,7 @@ class TracedPeaks:
         return max(self.phases.values())
 
 
-class PeakLog(TorchDispatchMode):
+class PeakLog(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of live tensors on one device and remembers the most of every moment.
 
     Args:
@@ -78,10 +78,11 @@ class PeakLog(TorchDispatchMode):
     """
 
     def __init__(self, device: torch.device) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._device = device
         self._sizes: dict[int, int] = {}
-        self._now = 0
+        self.now = 0
+        """Bytes alive."""
         self._moment = ""
         self.peaks: dict[str, int] = {}
 
@@ -93,7 +94,7 @@ class PeakLog(TorchDispatchMode):
     def begin(self, moment: str) -> None:
         """What happens from now on belongs to this moment, until another begins."""
         self._moment = moment
-        self.peaks[moment] = max(self.peaks.get(moment, 0), self._now)
+        self.peaks[moment] = max(self.peaks.get(moment, 0), self.now)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -103,18 +104,18 @@ class PeakLog(TorchDispatchMode):
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor) and tensor.device == self._device:
                 self._count(tensor.untyped_storage())
-        self.peaks[self._moment] = max(self.peaks.get(self._moment, 0), self._now)
+        self.peaks[self._moment] = max(self.peaks.get(self._moment, 0), self.now)
         return result
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata
         if key not in self._sizes:
             self._sizes[key] = storage.nbytes()
-            self._now += self._sizes[key]
+            self.now += self._sizes[key]
             weakref.finalize(storage, self._forget, key)
 
     def _forget(self, key: int) -> None:
-        self._now -= self._sizes.pop(key)
+        self.now -= self._sizes.pop(key)
 
 
 class GpuKernels(TorchFunctionMode):
@@ -279,9 +280,13 @@ class _FakeStep:
         begin("gradient norm")
         self._sums.finish(World(rank=0, size=1))
 
-    def _run_blocks(self, blocks: Iterable[nn.Module], x: Tensor, rotary: tuple[Tensor, Tensor], _: Sight) -> Tensor:
+    def _run_blocks(
+        self, blocks: Iterable[nn.Module], x: Tensor, rotary: tuple[Tensor, Tensor], sight: Sight
+    ) -> Tensor:
+        # The sight of the GPU's attention, which needs no mask; the model works one out for other kernels.
+        sight = self._sight
         # A function mode does not reach into a backward pass, so every block brings its own.
-        return self._recompute([_WithKernels(block, self._kernels) for block in blocks], x, rotary, self._sight)
+        return self._recompute([_WithKernels(block, self._kernels) for block in blocks], x, rotary, sight)
 
     def _watch(self) -> None:
         """Marks go to the gradient of a block's result, or where the block is run again, to the start of that."""
@@ -302,7 +307,7 @@ class _FakeStep:
 
 def _mark_gradient(out: Tensor, marker: Callable[[Any], None]) -> None:
     if out.requires_grad:
-        out.register_hook(marker)
+        out.register_hook(marker)  # type: ignore[no-untyped-call]
 
 
 def _ignore(_: str) -> None:

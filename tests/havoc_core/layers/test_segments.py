@@ -50,7 +50,9 @@ class _Watched(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         self.operators.add(func.overloadpacket.__name__)
-        self.most_values = max([self.most_values, *(t.numel() for t in tree_leaves(out) if isinstance(t, torch.Tensor))])
+        self.most_values = max(
+            [self.most_values, *(t.numel() for t in tree_leaves(out) if isinstance(t, torch.Tensor))]
+        )
         return out
 
 
@@ -60,7 +62,9 @@ def test_blocks_are_made_without_a_whole_mask_and_without_asking_the_device():
     with _Watched() as watched:
         assert segments.blocks is not None
     assert watched.most_values <= num_rows * num_tokens
-    assert watched.operators.isdisjoint({"_local_scalar_dense", "nonzero", "equal", "masked_select", "unique_consecutive"})
+    assert watched.operators.isdisjoint(
+        {"_local_scalar_dense", "nonzero", "equal", "masked_select", "unique_consecutive"}
+    )
     with _Watched() as watched:
         assert segments.mask is not None
     assert watched.most_values == num_rows * num_tokens**2, "the watch sees a whole mask"

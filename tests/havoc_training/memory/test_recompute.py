@@ -249,7 +249,9 @@ def test_inputs_leave_in_order_and_come_back_one_block_ahead():
     notes, model = [], tiny()
     for number, block in enumerate(model.blocks):
         block.register_forward_hook(lambda *_, number=number: notes.append(f"run {number}"))
-        block.mlp.down_proj.weight.register_post_accumulate_grad_hook(lambda _, number=number: notes.append(f"grad {number}"))
+        block.mlp.down_proj.weight.register_post_accumulate_grad_hook(
+            lambda _, number=number: notes.append(f"grad {number}")
+        )
     model.run_blocks_with(FullRecompute(offload_to=_NotedLink(notes)))
     cross_entropy_sum(model(some_tokens()), model.head, some_tokens()).backward()
     forward = ["out 0", "run 0", "out 1", "run 1", "run 2"]

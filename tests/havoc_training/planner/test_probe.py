@@ -40,6 +40,12 @@ def run_of(**changes):
     return TrainingConfig.model_validate({**values, **changes})
 
 
+def tiny_run(**changes):
+    """Of 64 tokens a row and 0.6 M parameters: a probe of it takes a tenth of a second."""
+    small = {"size": "nano", "vocab_size": 512, "d_model": 96, "mlp": {"hidden_dim": 256}}
+    return run_of(**{"model": small, "data": {"max_sequence_length": 64}, **changes})
+
+
 def probed(config, *, budget_s=8.0, preset="fp32_master", rows=2):
     plan = plan_memory(config, preset=preset, working="float32" if preset == "fp32_master" else "bfloat16")
     return probe_tokens_per_s(config, plan, micro_batch_size=rows, device=CPU, budget_s=budget_s)
@@ -102,7 +108,7 @@ def test_a_model_too_large_for_the_probe_is_told_from_the_rate_of_products():
 
 
 def test_what_was_timed_and_what_was_extrapolated_is_said():
-    how = probed(run_of(data={"max_sequence_length": 64})).how
+    how = probed(run_of(data={"max_sequence_length": 64})).how  # of nano, whose parameters are known
     assert "2 and 3 of 4 blocks" in how
     assert "micro-batches of 2 x 64 tokens" in how
     assert "the update on 2,097,152 of 3,147,712 parameters" in how
@@ -115,48 +121,43 @@ def test_a_micro_batch_that_the_budget_does_not_allow_is_scaled_and_said_so():
 
 
 def test_a_step_is_its_micro_steps_and_one_update():
-    short = {"max_sequence_length": 64}
-    probe = probed(run_of(gradient_accumulation_steps=3, data=short))  # 6 rows, 2 at a time
+    probe = probed(tiny_run(gradient_accumulation_steps=3))  # 6 rows, 2 at a time
     assert probe.tokens_per_s == pytest.approx(6 * 64 / (3 * probe.micro_step_s + probe.update_s))
-    fewer = probed(run_of(rows_per_step=5, data=short))  # 5 rows, 2 at a time: a third micro-step that is not full
+    fewer = probed(tiny_run(rows_per_step=5))  # 5 rows, 2 at a time: a third micro-step that is not full
     assert fewer.tokens_per_s == pytest.approx(5 * 64 / (3 * fewer.micro_step_s + fewer.update_s))
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_a_model_of_fewer_than_three_blocks_is_timed_as_it_is(num_layers):
-    shape = {"size": "nano", "num_layers": num_layers}
-    how = probed(run_of(model=shape, data={"max_sequence_length": 64})).how
+    shape = {"size": "nano", "vocab_size": 512, "num_layers": num_layers}
+    how = probed(tiny_run(model=shape)).how
     assert f"{num_layers - 1} and {num_layers} of {num_layers} blocks" in how
 
 
 @pytest.mark.parametrize("preset", ["stream", "offload", "bf16_sr"])
 @pytest.mark.parametrize("recompute", ["auto", "full"])
 def test_every_preset_can_be_probed(preset, recompute):
-    small = {"size": "nano", "num_layers": 2, "vocab_size": 512}
-    config = run_of(model=small, data={"max_sequence_length": 64}, recompute=recompute)
-    assert probed(config, preset=preset).tokens_per_s > 0
+    assert probed(tiny_run(recompute=recompute), preset=preset).tokens_per_s > 0
 
 
 def test_selective_recompute_can_be_probed():
-    config = run_of(data={"max_sequence_length": 64}, recompute="selective")
-    assert probed(config, preset="offload").tokens_per_s > 0
+    assert probed(tiny_run(recompute="selective"), preset="offload").tokens_per_s > 0
 
 
 def test_another_optimizer_is_said_to_have_been_timed_as_adamw():
-    config = run_of(optimizer="muon", data={"max_sequence_length": 64})
-    assert "AdamW in place of muon" in probed(config).how
+    assert "AdamW in place of muon" in probed(tiny_run(optimizer="muon")).how
 
 
 def test_blocks_are_never_compiled_on_a_cpu_and_that_is_said():
     attention_kernel.load()  # built once a machine, and no part of the probe
-    how = probed(run_of(compile="on", data={"max_sequence_length": 64})).how
+    how = probed(tiny_run(compile="on")).how
     assert "blocks not compiled" in how
-    assert "blocks not compiled" not in probed(run_of(data={"max_sequence_length": 64})).how
+    assert "blocks not compiled" not in probed(tiny_run()).how
 
 
 def test_a_probe_draws_nothing_from_the_runs_random_numbers():
     torch.manual_seed(7)
     first = torch.rand(3)
     torch.manual_seed(7)
-    probed(run_of(data={"max_sequence_length": 64}))
+    probed(tiny_run())
     assert torch.equal(torch.rand(3), first)

@@ -1,0 +1,437 @@
+"""AdamW in arenas: what it keeps, what it updates, what a checkpoint of it is and where it can be loaded."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from havoc_core import checkpoint
+from havoc_core.config import TrainingConfig
+from havoc_core.errors import CheckpointError
+from havoc_core.model import first_weights, place_weights
+from havoc_core.models import havoc
+from havoc_core.tensor_file import TensorSource
+from havoc_training.memory.adamw_update import Kept, Rule, Streams, keep_master, parts_of, update, widen_master
+from havoc_training.memory.flat_optimizer import FlatOptimizer
+from havoc_training.memory.presets import plan_memory
+from havoc_training.memory.stochastic_rounding import round_to_nearest
+from havoc_training.optimizer import WholeOptimizer
+
+CPU = torch.device("cpu")
+SMALL = {
+    "size": "nano", "vocab_size": 512, "d_model": 16, "num_layers": 2, "max_seq_len": 32,
+    "attention": {"num_heads": 2, "num_kv_heads": 1, "head_dim": 8}, "mlp": {"hidden_dim": 24},
+}  # fmt: skip
+PRESETS = ("fp32_master", "fp32_master_bf16m", "offload", "stream", "8bit", "bf16_sr", "float32")
+"""float32: the first with working weights of that format."""
+EXACT = ("fp32_master", "offload", "stream", "float32")
+
+
+def config_of(*, tied=False, **values):
+    model = {**SMALL, **values.pop("model", {}), "tie_embeddings": tied}
+    return TrainingConfig.model_validate({"model": model, "data": {"max_sequence_length": 32}, **values})
+
+
+def make(preset="fp32_master", **values):
+    config = config_of(**values)
+    working = "float32" if preset == "float32" else "bfloat16"
+    plan = plan_memory(config, preset="fp32_master" if preset == "float32" else preset, working=working)
+    model = havoc.build(config.model)
+    return model, FlatOptimizer(model, first_weights(model, seed=3), config, plan, CPU)
+
+
+def whole(**values):
+    """The same run under an optimizer of torch's."""
+    config = config_of(**values)
+    model = havoc.build(config.model)
+    weights = first_weights(model, seed=3)
+    place_weights(model, weights, dtype=torch.bfloat16, device=CPU)
+    return model, WholeOptimizer(model, weights, config)
+
+
+def gradients_of(model, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(p.shape, generator=generator) for name, p in model.named_parameters()}
+
+
+def learn(model, optimizer, seeds, *, factor=1.0, left_out=None):
+    for seed in seeds:
+        optimizer.begin()
+        for name, gradient in gradients_of(model, seed).items():
+            optimizer.gradients.add(name, gradient.to(optimizer.gradients[name].dtype))
+        optimizer.update(torch.tensor(factor), **({} if left_out is None else {"left_out": left_out}))
+    return optimizer
+
+
+def made(value):
+    if isinstance(value, TensorSource):
+        out = torch.empty(value.shape, dtype=value.dtype)
+        value.fill(out)
+        return out
+    return value.clone()
+
+
+def state_of(optimizer):
+    """As a checkpoint has it."""
+    return {name: {key: made(value) for key, value in kept.items()} for name, kept in optimizer.state_dict().items()}
+
+
+def assert_same(one, other):
+    assert list(one) == list(other)
+    for name, kept in one.items():
+        assert list(kept) == list(other[name]), name
+        for key, value in kept.items():
+            assert value.dtype == other[name][key].dtype, (name, key)
+            assert torch.equal(value, other[name][key]), (name, key)
+
+
+# What it keeps.
+
+
+@pytest.mark.parametrize("preset", EXACT)
+def test_the_working_weights_are_the_masters_rounded_and_vectors_are_their_own(preset):
+    model, optimizer = make(preset)
+    learn(model, optimizer, [0, 1])
+    masters = {name: kept["master"] for name, kept in state_of(optimizer).items()}
+    for name, weight in model.named_parameters():
+        assert masters[name].dtype == torch.float32
+        if weight.dim() == 1 or preset == "float32":
+            assert weight.dtype == torch.float32
+            assert torch.equal(weight, masters[name])
+        else:
+            assert torch.equal(weight, round_to_nearest(masters[name]))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_it_starts_from_the_weights_that_it_is_given(preset):
+    model, optimizer = make(preset)
+    exact = optimizer.plan.master != "none"
+    for name, weight in first_weights(model, seed=3).items():
+        master = state_of(optimizer)[name]["master"]
+        assert torch.equal(master, weight if exact or weight.dim() == 1 else round_to_nearest(weight)), name
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_vectors_are_float32_with_float32_moments_under_every_plan(preset):
+    model, optimizer = make(preset)
+    state = state_of(learn(model, optimizer, [0]))
+    for name, kept in state.items():
+        if "norm" in name:
+            assert {kept[key].dtype for key in ("master", "exp_avg", "exp_avg_sq")} == {torch.float32}
+    for name, parameter in model.named_parameters():
+        assert (parameter.dtype == torch.float32) == (preset == "float32" or parameter.dim() == 1), name
+
+
+def test_weights_are_asked_for_one_at_a_time():
+    """Those of a 7B model would not lie in memory all at once: no two may be alive together."""
+    import weakref
+    from collections.abc import Mapping
+
+    class OneAtATime(Mapping):
+        def __init__(self, inner):
+            self.inner, self.last, self.together = inner, None, []
+
+        def __getitem__(self, name):
+            if self.last is not None and self.last() is not None:
+                self.together.append(name)
+            value = self.inner[name]
+            self.last = weakref.ref(value)
+            return value
+
+        def __iter__(self):
+            return iter(self.inner)
+
+        def __len__(self):
+            return len(self.inner)
+
+    config = config_of()
+    model = havoc.build(config.model)
+    weights = OneAtATime(first_weights(model, seed=3))
+    FlatOptimizer(model, weights, config, plan_memory(config, preset="fp32_master", working="bfloat16"), CPU)
+    assert weights.last is not None
+    assert weights.together == []
+
+
+def test_what_it_holds_beside_the_model_are_the_bytes_of_the_plan():
+    """Summed over the storages that its tensors lie in: padding to whole blocks is all that comes on top."""
+    for preset in ("fp32_master", "8bit", "bf16_sr"):
+        model, optimizer = make(preset)
+        kept = [tensor for each in optimizer._kept.values() for tensor in each.tensors()]
+        storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in kept}
+        plan = optimizer.plan
+        matrices = sum(p.numel() for p in model.parameters() if p.dim() > 1)
+        vectors = sum(p.numel() for p in model.parameters() if p.dim() == 1)
+        wanted = matrices * (2 + plan.master_bytes + plan.moment_bytes) + vectors * 12
+        number = len(list(model.parameters()))
+        assert wanted <= sum(storages.values()) <= wanted + number * 256 * 16
+
+
+# What it updates.
+
+
+@pytest.mark.parametrize("decay_embeddings", [True, False])
+def test_decay_reaches_matrices_and_embeddings_as_configured_and_never_norms(decay_embeddings):
+    model, optimizer = make(decay_embeddings=decay_embeddings, weight_decay=0.5, learning_rate=0.1)
+    before = state_of(optimizer)
+    optimizer.begin()
+    for name, parameter in model.named_parameters():
+        optimizer.gradients.add(name, torch.zeros(parameter.shape))
+    optimizer.update(torch.ones(()))
+    for name, kept in state_of(optimizer).items():
+        embedding = name in {"model.embed_tokens.weight", "lm_head.weight"}
+        decays = kept["master"].dim() == 2 and (decay_embeddings or not embedding)
+        torch.testing.assert_close(
+            kept["master"], before[name]["master"] * (1 - 0.1 * 0.5) if decays else before[name]["master"]
+        )
+
+
+@pytest.mark.parametrize("preset", EXACT)
+def test_small_steps_add_up_in_the_master(preset):
+    """A step far below the last bit of bfloat16 must not be lost: 100 of them move the weight."""
+    model, optimizer = make(preset, learning_rate=1e-5, min_learning_rate=0.0, weight_decay=0.0)
+    name = "model.layers.0.mlp.up_proj.weight"
+    before, master = dict(model.named_parameters())[name].detach().clone(), state_of(optimizer)[name]["master"]
+    for _ in range(100):
+        optimizer.begin()
+        for each, parameter in model.named_parameters():
+            optimizer.gradients.add(each, torch.ones(parameter.shape))
+        optimizer.update(torch.ones(()))
+    assert torch.allclose(state_of(optimizer)[name]["master"], master - 100 * 1e-5, atol=1e-6)
+    assert not torch.equal(dict(model.named_parameters())[name], before)
+
+
+def test_the_rate_is_that_of_the_group_when_the_update_is_made():
+    model, optimizer = make(weight_decay=0.0)
+    before = state_of(optimizer)
+    for group in optimizer.param_groups():
+        group["lr"] = 0.0 if "lm_head.weight" in group["names"] else 1e-2
+    learn(model, optimizer, [0])
+    after = state_of(optimizer)
+    for name in before:
+        moved = float((after[name]["master"] - before[name]["master"]).abs().max())
+        embedding = name in {"model.embed_tokens.weight", "lm_head.weight"}
+        assert moved == 0.0 if embedding else moved == pytest.approx(1e-2, rel=1e-2), name
+
+
+def test_the_groups_have_the_rate_that_the_schedule_multiplies():
+    _, optimizer = make(learning_rate=2e-3, weight_decay=0.2)
+    groups = list(optimizer.param_groups())
+    assert [(group["lr"], group["initial_lr"]) for group in groups] == [(2e-3, 2e-3)] * 3
+    assert [group["weight_decay"] for group in groups] == [0.2, 0.2, 0.0]
+    assert optimizer.leaves_out
+
+
+def test_the_sums_times_a_factor_are_what_is_updated_with():
+    model, optimizer = make()
+    other_model, other = make()
+    learn(model, optimizer, [0], factor=0.25)
+    other.begin()
+    for name, gradient in gradients_of(other_model).items():
+        other.gradients.add(name, gradient * 0.25)  # a power of two: no rounding
+    other.update(torch.ones(()))
+    assert_same(state_of(optimizer), state_of(other))
+
+
+def test_a_parameter_of_many_pieces_is_updated_as_in_one_go():
+    """16,384 x 24 values are more than one piece, and the last one is short."""
+    model, optimizer = make("8bit", model={"vocab_size": 16_400, "d_model": 24})
+    name = "lm_head.weight"
+    count, start = 16_400 * 24, first_weights(model, seed=3)[name].reshape(-1)
+    kept = Kept(**{what: torch.zeros(n, dtype=dtype) for what, (n, dtype) in parts_of(count, optimizer.plan).items()})
+    keep_master(kept, start)
+    learn(model, optimizer, [0])
+    gradient = gradients_of(model)[name].bfloat16().float().reshape(-1)
+    config = config_of()
+    rule = Rule(
+        1, (config.adam_beta1, config.adam_beta2), config.adam_epsilon, config.learning_rate, config.weight_decay
+    )
+    update(kept, gradient, rule=rule, streams=Streams(config.seed, name, 1, 0), rounding="stochastic")
+    assert torch.equal(state_of(optimizer)[name]["master"].reshape(-1).float(), widen_master(kept))
+    for one, other in zip(optimizer._kept[name].tensors(), kept.tensors(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("preset", ["fp32_master", "stream", "float32"])
+def test_an_update_that_is_left_out_changes_nothing(preset):
+    model, optimizer = make(preset)
+    learn(model, optimizer, [0, 1])
+    before = {name: {key: v for key, v in kept.items() if key != "step"} for name, kept in state_of(optimizer).items()}
+    learn(model, optimizer, [2], factor=math.nan, left_out=torch.ones(()))
+    after = {name: {key: v for key, v in kept.items() if key != "step"} for name, kept in state_of(optimizer).items()}
+    assert_same(after, before)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_an_update_that_is_not_left_out_is_the_one_without_the_question(preset):
+    one, other = make(preset), make(preset)
+    assert_same(state_of(learn(*one, [0, 1])), state_of(learn(*other, [0, 1], left_out=torch.zeros(()))))
+
+
+def test_whenever_weights_change_there_is_a_new_version():
+    model, optimizer = make("stream")
+    versions = [optimizer.version]
+    learn(model, optimizer, [0])
+    versions.append(optimizer.version)
+    optimizer.load_state_dict(state_of(optimizer))
+    versions.append(optimizer.version)
+    optimizer.begin()
+    assert versions == sorted(set(versions))
+    assert optimizer.version == versions[-1]
+
+
+def test_a_tied_pair_is_one_parameter():
+    model, optimizer = make(tied=True)
+    state = state_of(learn(model, optimizer, [0]))
+    assert "lm_head.weight" not in state
+    assert model.head is model.get_submodule("model.embed_tokens").weight
+    assert torch.equal(model.head, round_to_nearest(state["model.embed_tokens.weight"]["master"]))
+
+
+# What a checkpoint of it is.
+
+
+@pytest.mark.parametrize("preset", EXACT)
+def test_a_checkpoint_of_exact_state_is_that_of_an_optimizer_of_torchs(preset):
+    """Names, keys, shapes, formats, the count; the values to the rounding of another kernel."""
+    model, optimizer = make(preset, memory_options={"gradients": "float32"} if preset != "float32" else {})
+    other_model, other = whole()
+    learn(model, optimizer, [0, 1, 2])
+    learn(other_model, other, [0, 1, 2])
+    ours, theirs = state_of(optimizer), state_of(other)
+    assert set(ours) == set(theirs)
+    for name, kept in ours.items():
+        assert set(kept) == set(theirs[name]) == {"master", "exp_avg", "exp_avg_sq", "step"}
+        for key, value in kept.items():
+            assert (value.shape, value.dtype) == (theirs[name][key].shape, theirs[name][key].dtype), (name, key)
+            # The second moment, squared, has twice the relative error; a last bit of bfloat16 would be 4e-3.
+            torch.testing.assert_close(value, theirs[name][key], rtol=2e-6, atol=1e-7)
+
+
+def test_a_checkpoint_of_before_goes_on_as_it_would_have():
+    """One that was written by torch's AdamW on whole masters, under every plan that is exact."""
+    other_model, other = whole()
+    learn(other_model, other, [0, 1, 2])
+    saved = {name: {key: value.clone() for key, value in kept.items()} for name, kept in other.state_dict().items()}
+    learn(other_model, other, [3])
+    for preset in EXACT:
+        model, optimizer = make(preset, memory_options={"gradients": "float32"} if preset != "float32" else {})
+        optimizer.load_state_dict(saved)
+        learn(model, optimizer, [3])
+        for name, kept in state_of(optimizer).items():
+            torch.testing.assert_close(kept["master"], other.masters[name], rtol=2e-6, atol=1e-7)
+            assert float(kept["step"]) == 4.0
+
+
+def test_its_checkpoint_can_be_loaded_by_an_optimizer_of_torchs():
+    for preset in ("fp32_master", "fp32_master_bf16m", "bf16_sr", "8bit"):
+        model, optimizer = make(preset)
+        saved = state_of(learn(model, optimizer, [0, 1]))
+        other_model, other = whole()
+        other.load_state_dict(saved)
+        for name, kept in other.state_dict().items():
+            assert torch.equal(kept["master"], saved[name]["master"].float())
+            assert torch.equal(kept["exp_avg"], saved[name]["exp_avg"].float())
+        learn(other_model, other, [2])
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_state_that_went_over_the_disk_goes_on_as_before(preset, tmp_path):
+    model, optimizer = make(preset)
+    learn(model, optimizer, range(3))
+    checkpoint.save_tensors(tmp_path / "optimizer.pt", optimizer.state_dict())
+    other_model, other = make(preset)
+    other.load_state_dict(checkpoint.load_tensors(tmp_path, "optimizer.pt"))
+    assert_same(state_of(other), state_of(optimizer))
+    learn(model, optimizer, range(3, 6))
+    learn(other_model, other, range(3, 6))
+    assert_same(state_of(other), state_of(optimizer))
+    for (name, one), two in zip(model.named_parameters(), other_model.parameters(), strict=True):
+        assert torch.equal(one, two), name
+
+
+def test_a_state_is_what_it_was_when_it_is_written_and_not_a_view_that_moves(tmp_path):
+    model, optimizer = make()
+    learn(model, optimizer, [0])
+    wanted = state_of(optimizer)
+    checkpoint.save_tensors(tmp_path / "optimizer.pt", optimizer.state_dict())
+    learn(model, optimizer, [1])
+    assert_same(checkpoint.load_tensors(tmp_path, "optimizer.pt"), wanted)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_state_before_the_first_step_can_be_loaded_too(preset):
+    _, optimizer = make(preset)
+    state = state_of(optimizer)
+    assert all(set(kept) == {"master"} for kept in state.values())
+    other_model, other = make(preset)
+    other.load_state_dict(state)
+    learn(other_model, other, [0])
+    model, fresh = make(preset)
+    assert_same(state_of(other), state_of(learn(model, fresh, [0])))
+
+
+@pytest.mark.parametrize("second", PRESETS)
+@pytest.mark.parametrize("first", PRESETS)
+def test_every_plan_loads_the_state_of_every_other(first, second):
+    """Exactly where the second keeps what the first kept; else the nearest that it can keep."""
+    model, optimizer = make(first)
+    saved = state_of(learn(model, optimizer, [0, 1]))
+    other_model, other = make(second)
+    other.load_state_dict(saved)
+    for name, kept in state_of(other).items():
+        was = saved[name]
+        keeps_master = kept["master"].dtype == torch.float32 or was["master"].dtype == torch.bfloat16
+        wanted = was["master"].float() if keeps_master else round_to_nearest(was["master"]).float()
+        assert torch.equal(kept["master"].float(), wanted), name
+        assert float(kept["step"]) == 2.0
+        for key in ("exp_avg", "exp_avg_sq"):
+            bar = (
+                0.0
+                if kept["master"].dim() == 1
+                else {"float32": 0.0, "bfloat16": 2.0**-8, "int8": 0.067}[other.plan.moments]
+            )
+            error = (kept[key].float() - was[key].float()).abs()
+            smallest = 2.0**-18 if bar > 0.01 else 0.0  # of an 8-bit code, times the largest of its block
+            assert bool((error <= bar * was[key].float().abs() + smallest * was[key].abs().max()).all()), (name, key)
+    learn(other_model, other, [2])
+
+
+def test_there_and_back_over_a_wider_format_changes_no_bit():
+    for narrow in ("fp32_master_bf16m", "8bit", "bf16_sr"):
+        model, optimizer = make(narrow)
+        saved = state_of(learn(model, optimizer, [0, 1]))
+        _, wide = make("fp32_master")
+        wide.load_state_dict(saved)
+        _, back = make(narrow)
+        back.load_state_dict(state_of(wide))
+        assert_same(state_of(back), saved)
+
+
+# What it refuses.
+
+
+def test_the_state_of_another_model_is_refused():
+    for mine, theirs in ((False, True), (True, False)):
+        _, optimizer = make(tied=mine)
+        _, other = make(tied=theirs)
+        with pytest.raises(CheckpointError) as caught:
+            optimizer.load_state_dict(state_of(other))
+        error = caught.value
+        assert error.where == "optimizer.pt"
+        assert error.found == "lm_head.weight is in one of model and file only."
+        assert error.remedy == "Resume with --fine-tune."
+
+
+def test_the_state_of_muon_is_refused():
+    """Regression: it has no count of steps, and was taken for one that was saved before the first update."""
+    model, muon = whole(optimizer="muon")
+    learn(model, muon, [0])
+    _, optimizer = make()
+    with pytest.raises(CheckpointError) as caught:
+        optimizer.load_state_dict(muon.state_dict())
+    error = caught.value
+    assert error.where == "optimizer.pt"
+    assert error.found == "holds no AdamW moments of model.layers.0.self_attn.q_proj.weight."
+    assert error.remedy == "Resume with --fine-tune."
