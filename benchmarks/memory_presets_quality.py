@@ -26,7 +26,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +87,9 @@ class Result:
     """The same at the warm checkpoint."""
     steps: int
     tokens_per_s: float
-    compiled: Mapping[str, bool]
-    """What `compile: auto` chose. It decides the last bits, so it should be the same in all runs."""
     machine: str
+    compiled: Mapping[str, bool] = field(default_factory=dict)
+    """What `compile: auto` chose. It decides the last bits, so it should be the same in all runs."""
 
 
 def values_of(study: Study, name: str, seed: int) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def table(study: Study, results: Mapping[tuple[str, int], Result]) -> str:
     ]
     lines = rows_of(results, list(CONTROLS), base="control-fp32_master", header=["control", *header])
     before = ["before", *(f"{loss:.4f}" if loss is not None else "not measured" for loss in warm), "", "", ""]
-    if len({json.dumps(result.compiled, sort_keys=True) for result in results.values()}) > 1:
+    if len({json.dumps(result.compiled, sort_keys=True) for result in results.values() if result.compiled}) > 1:
         out.insert(0, "NOT COMPARABLE TO THE LAST BIT: compile: auto chose otherwise in some of the runs.")
     return "\n".join([*out, *lines[:2], "| " + " | ".join(before) + " |", *lines[2:]])
 

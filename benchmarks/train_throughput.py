@@ -169,7 +169,7 @@ class Child:
         self.ready: list[float] = []
         self.peaks: dict[int, int] = {}
 
-    def next_step(self, timeout_s: float = 600.0) -> float:
+    def next_step(self, timeout_s: float = 1800.0) -> float:
         """Wait for the next step's line and give the time at which it came."""
         assert self.process.stdout is not None, "a pipe was asked for"
         end = time.perf_counter() + timeout_s

@@ -71,6 +71,10 @@ class DeviceBatch:
         )
 
 
+class HalfUpdateError(RuntimeError):
+    """Memory ran out in the middle of an update: some weights may have moved and others not, so it cannot be tried again."""
+
+
 @dataclass(frozen=True)
 class UnreadStep:
     """An update that was asked for. Its numbers may still be on their way from the device; reading them waits for them,
@@ -153,6 +157,7 @@ def start_step(
 
     Raises:
         TrainingError: where the numbers are there at once, as in `UnreadStep.read`.
+        HalfUpdateError: memory ran out after weights had begun to change.
     """
     device = model.head.device
     scored = int(settings.world.sum(torch.tensor(sum(int((b.labels != IGNORE_INDEX).sum()) for b in micro_batches))))
@@ -161,9 +166,13 @@ def start_step(
     total = torch.zeros((), device=device)
     for micro_batch in micro_batches:
         batch = DeviceBatch.of(micro_batch, device)
-        hidden = model(batch.inputs, segments=batch.segments)
         loss = cross_entropy_sum(
-            hidden, model.head, batch.labels, z_loss_weight=settings.z_loss_weight, kernel=settings.loss_kernel
+            # Not kept under a name: the gradient of the hidden states, worked out on the way, is all that is needed of them.
+            model(batch.inputs, segments=batch.segments),
+            model.head,
+            batch.labels,
+            z_loss_weight=settings.z_loss_weight,
+            kernel=settings.loss_kernel,
         )
         (loss * (loss_scale / scored)).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
@@ -177,10 +186,19 @@ def start_step(
     )
     factor = clipping(norm, settings.max_grad_norm)
     if device.type == "cuda" and optimizer.leaves_out and not step.scales_loss:
-        optimizer.update(factor, left_out=(~torch.isfinite(norm)).float())
+        _update(optimizer, factor, left_out=(~torch.isfinite(norm)).float())
     elif not step.read().overflow:
-        optimizer.update(factor)
+        _update(optimizer, factor)
     return step
+
+
+def _update(optimizer: Updater, factor: Tensor, *, left_out: Tensor | None = None) -> None:
+    try:
+        optimizer.update(factor, left_out=left_out)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise HalfUpdateError(str(error).splitlines()[0]) from error
 
 
 def clipping(norm: Tensor, max_norm: float) -> Tensor:

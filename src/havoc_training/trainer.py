@@ -24,7 +24,7 @@ from havoc_training.metrics import Clock, Yardstick
 from havoc_training.observers import Observer, RunFacts, StepRecord, ValidationRecord
 from havoc_training.schedules import Schedule
 from havoc_training.state import TrainState
-from havoc_training.step import StepSettings, UnreadStep, is_out_of_memory, start_step
+from havoc_training.step import HalfUpdateError, StepSettings, UnreadStep, is_out_of_memory, start_step
 from havoc_training.updater import Updater
 from havoc_training.validation import ValidationResult, validate
 
@@ -203,6 +203,12 @@ class Trainer:
                     loss_scale=self.state.scale.scale if self.precision.scales_loss else 1.0,
                 )
                 return unread, rows, data_seconds
+            except HalfUpdateError as error:
+                raise PlanError(
+                    "memory",
+                    f"ran out while the weights were updated, which fewer rows at a time do not help ({error}).",
+                    "Use a preset that needs less (`havoc plan` shows them), and go on from the last checkpoint.",
+                ) from error
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -311,8 +317,9 @@ class Trainer:
         if isinstance(error, KeyboardInterrupt | SystemExit) or self.world.rank != 0:
             return
         weights = self.model.state_dict().values()
-        # A HavocError is raised between updates or before one; anything else may have cut an update in two.
-        consistent = isinstance(error, HavocError) and all(bool(torch.isfinite(w).all()) for w in weights)
+        # Other HavocErrors are raised between updates or before one; anything else may have cut an update in two.
+        between = isinstance(error, HavocError) and not isinstance(error.__cause__, HalfUpdateError)
+        consistent = between and all(bool(torch.isfinite(w).all()) for w in weights)
         try:
             folder = self.keeper.save(
                 "checkpoint_error",

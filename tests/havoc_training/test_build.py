@@ -73,9 +73,10 @@ def test_what_checkpoints_were_trained_on_is_not_built_anew_under_them(finished,
 
 def test_a_count_of_steps_goes_where_the_fused_kernel_reads_it(run):
     """Regression: on a GPU the count stayed on the CPU after a resume. Seen here by what torch itself keeps."""
-    straight = run.trainer(max_steps=1)
-    straight.fit()
-    again = run.resumed(max_steps=2)
+    whole_masters = {"use_amp": True, "amp_dtype": "float16"}
+    run.trainer(max_steps=1, **whole_masters).fit()
+    again = run.resumed(max_steps=2, **whole_masters)
+    assert again.optimizer.parts
     for part in again.optimizer.parts:
         for state in part.state.values():
             assert state["step"].device == torch.device("cpu")

@@ -128,7 +128,7 @@ def stop_at(step):
         if record.step == step:
             signal.raise_signal(signal.SIGTERM)
 
-    return SimpleNamespace(started=nothing, validated=nothing, closed=nothing, stepped=stepped)
+    return SimpleNamespace(started=nothing, validated=nothing, summarized=nothing, closed=nothing, stepped=stepped)
 
 
 def test_a_run_goes_on_with_a_text_that_has_grown_and_says_what_it_learnt_when(grown, begun):

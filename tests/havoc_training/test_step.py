@@ -263,7 +263,35 @@ def test_training_mode_is_set_for_dropout():
 
 
 def unread(loss_sum=30.0, norm=2.0, *, scales_loss=False):
-    return UnreadStep(torch.tensor(loss_sum), torch.tensor(norm), 1e-3, 10, scales_loss)
+    return UnreadStep.of(
+        torch.tensor([loss_sum, norm]), learning_rate=1e-3, scored_tokens=10, scales_loss=scales_loss
+    )
+
+
+class Arrival:
+    """As of an event of a GPU: it has not happened until somebody waits for it; then the numbers are there."""
+
+    def __init__(self, numbers):
+        self.numbers, self.happened = numbers, False
+
+    def query(self):
+        return self.happened
+
+    def synchronize(self):
+        self.numbers.copy_(torch.tensor([30.0, 2.0]))
+        self.happened = True
+
+
+def test_numbers_that_are_on_their_way_are_waited_for():
+    numbers = torch.full((2,), math.nan)
+    made = UnreadStep(numbers, Arrival(numbers), 1e-3, 10, False)
+    assert not made.is_there
+    assert made.read().loss == 3.0
+    assert made.is_there
+
+
+def test_on_a_cpu_they_are_there_at_once():
+    assert unread().is_there
 
 
 def test_numbers_that_are_read_are_those_of_a_token():

@@ -35,6 +35,9 @@ class Witness:
     def validated(self, record):
         self.heard.append(("validated", record.step))
 
+    def summarized(self, summary):
+        self.heard.append(("summarized", summary.first_step, summary.step))
+
     def closed(self):
         self.heard.append(("closed",))
 
@@ -57,7 +60,7 @@ def test_a_run_goes_to_its_last_step_and_leaves_what_was_promised(run):
     assert run.names == {"checkpoint_step_3", "checkpoint_step_6", "checkpoint_best"}
     assert witness.heard == [
         ("started", 0), ("stepped", 1), ("stepped", 2), ("stepped", 3), ("validated", 3), ("stepped", 4), ("stepped", 5),
-        ("stepped", 6), ("validated", 6), ("closed",),
+        ("stepped", 6), ("validated", 6), ("summarized", 0, 6), ("closed",),
     ]  # fmt: skip
     steps = [line for line in lines(run) if line["kind"] == "train"]
     assert [line["step"] for line in steps] == [1, 2, 3, 4, 5, 6]

@@ -45,10 +45,13 @@ def said():
 
 
 def metrics(run):
+    """Lines of updates and validations, without what the clock and the machine have to say."""
+    measured = {"seconds", "data_seconds", "tokens_per_s", "mfu_measured", "memory_bytes", "memory_used", "time"}
     lines = [json.loads(line) for line in (run.folder / "logs" / "metrics.jsonl").read_text().splitlines()]
     return [
-        {k: v for k, v in line.items() if k not in {"seconds", "tokens_per_s", "memory_bytes", "time"}}
+        {key: value for key, value in line.items() if key not in measured}
         for line in lines
+        if line["kind"] in {"train", "validation"}
     ]
 
 

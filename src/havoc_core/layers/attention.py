@@ -55,9 +55,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, blocks: BlockMask) -> Tensor:
     """The same by FlexAttention, which passes over blocks that nobody may look at and holds no [T, T].
 
-    Compiled on CUDA, inside a compiled block or by itself; elsewhere not, and then it holds every score: for tests. Its
-    numbers were compared with masked attention on a CPU, uncompiled and compiled, forward only (there is no backward
-    there); on CUDA it has not been run. Dong et al. 2024, arXiv:2412.05496.
+    Compiled on CUDA, inside a compiled block or by itself; elsewhere not, and then it holds every score: for tests. Values
+    were compared with masked attention on a CPU, which has no backward for it; on CUDA nothing of it has been run.
+    Dong et al. 2024, arXiv:2412.05496.
 
     Args:
         q: [B, H, T, E].

@@ -112,7 +112,8 @@ def widen_master(kept: Kept) -> Tensor:
     """[n] float32 master; the working weight itself where that is the master."""
     if kept.remainder is not None:
         master = torch.empty(kept.working.shape, dtype=torch.float32, device=kept.working.device)
-        split_master.join_into(kept.working, kept.remainder, master=master)
+        # Where the remainder lies on the host (a checkpoint is written or read), it comes over for a moment.
+        split_master.join_into(kept.working, kept.remainder.to(master.device), master=master)
         return master
     return kept.working.float()
 
@@ -123,9 +124,11 @@ def widen_moment(values: Tensor, scales: Tensor | None, *, signed: bool) -> Tens
 
 
 def keep_master(kept: Kept, master: Tensor) -> None:
-    """Keep a given master, float32 or bfloat16; bfloat16 without a remainder takes the nearest."""
+    """Keep a given float32 master; bfloat16 without a remainder takes the nearest. The two may lie on different devices."""
     if kept.remainder is not None:
-        split_master.split_into(master.float(), working=kept.working, remainder=kept.remainder)
+        working, remainder = split_master.split(master)
+        kept.working.copy_(working)
+        kept.remainder.copy_(remainder)
     elif kept.working.dtype == torch.bfloat16:
         kept.working.copy_(master if master.dtype == torch.bfloat16 else round_to_nearest(master))
     else:

@@ -19,6 +19,10 @@ from havoc_training.memory.presets import MemoryPlan
 from havoc_training.memory.stochastic_rounding import round_stochastically, seed_of
 
 
+_PIECE = 4_194_304
+"""Values of a sum that are rounded at once."""
+
+
 @dataclass(frozen=True)
 class SumSettings:
     """How gradients are summed."""
@@ -125,8 +129,12 @@ class GradientSums:
             shaped.add_(gradient)
         else:
             seed = seed_of(self._settings.seed, name, self._step, f"gradient {times}")
-            wide = shaped.float().add_(gradient)
-            total.copy_(round_stochastically(wide.view(-1), seed=seed))
+            flat = gradient.reshape(-1)
+            # In pieces: what rounding holds beside the values is ten times their size.
+            for start in range(0, len(total), _PIECE):
+                piece = total[start : start + _PIECE]
+                wide = piece.float().add_(flat[start : start + _PIECE])
+                piece.copy_(round_stochastically(wide, seed=seed, first=start))
 
     def _sum_over_ranks(self, name: str, world: World) -> None:
         total = self[name]

@@ -106,7 +106,7 @@ _KEPT = frozenset(
 """Operators whose results are kept, by name: not every torch has all of them."""
 
 
-def _keep_or_not(_: Any, operator: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+def _keep_or_not(_context: Any, operator: Any, *_: Any, **__: Any) -> CheckpointPolicy:
     name = operator.name() if callable(operator.name) else operator.name
     return CheckpointPolicy.MUST_SAVE if name.split(".")[0] in _KEPT else CheckpointPolicy.PREFER_RECOMPUTE
 

@@ -177,8 +177,9 @@ def memtracker_peak(model: ModelConfig, plan: MemoryPlan, *, rows: int, length: 
     """The largest traced peak of computation, in bytes, as torch's own MemTracker sees it, at the model's full depth."""
     tracker = MemTracker()
     with FakeTensorMode(), warnings.catch_warnings():
-        # It looks at gradients after they were added to their sums and freed, and says so.
-        warnings.filterwarnings("ignore", "Expected a tensor or a traceable", UserWarning)
+        # It looks at gradients after they were added to their sums and freed, and at modules after they are gone.
+        for message in ("Expected a tensor or a traceable", "Module is None"):
+            warnings.filterwarnings("ignore", message, UserWarning)
         step = _FakeStep(model, _Shape(plan, rows, length, kernels))
         tracker.track_external(*step.resident())
         resident = tracker.get_tracker_snapshot()[ACCELERATOR]["Total"]

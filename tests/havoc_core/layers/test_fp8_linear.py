@@ -189,4 +189,4 @@ def learnt_loss(*, fp8: bool, num_steps: int = 60) -> float:
 def test_a_model_learns_with_it_nearly_as_without():
     without, with_fp8 = learnt_loss(fp8=False), learnt_loss(fp8=True)
     assert without < 3.5, "the task was learnt: it began at log 512 = 6.2 nats"
-    assert abs(with_fp8 / without - 1.0) < 0.01
+    assert abs(with_fp8 / without - 1.0) < 0.01  # measured with four seeds: 0.02 %, -0.22 %, 0.17 %, 0.61 %

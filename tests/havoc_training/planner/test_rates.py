@@ -21,16 +21,11 @@ LLAMA_8B = {
 }  # fmt: skip
 
 
-def rate(card, length, *, model, batch_size=4, accumulation=8, working="bfloat16", **values):
-    config = TrainingConfig.model_validate(
-        {
-            "model": {**model, "max_seq_len": max(length, 1024)} if isinstance(model, dict) else model,
-            "data": {"max_sequence_length": length},
-            "batch_size": batch_size,
-            "gradient_accumulation_steps": accumulation,
-            **values,
-        }
-    )
+def rate(card, length, *, model, working="bfloat16", **values):
+    """Of four rows a micro-batch and eight of them a step, unless the values say otherwise."""
+    shape = {**model, "max_seq_len": max(length, 1024)} if isinstance(model, dict) else model
+    batch = {"batch_size": 4, "gradient_accumulation_steps": 8}
+    config = TrainingConfig.model_validate({"model": shape, "data": {"max_sequence_length": length}, **batch, **values})
     # Room for everything: speed is asked here, and programs that were measured place their bytes otherwise.
     machine = card if isinstance(card, Machine) else replace(machine_of_card(card), device_bytes=2**40)
     return predict_rate(config, choose(config, machine, working=working), machine)
@@ -40,9 +35,9 @@ def rate(card, length, *, model, batch_size=4, accumulation=8, working="bfloat16
     ("published", "card", "length", "values"),
     [
         (2523, "RTX 4090", 2048, {"model": QWEN_7B, "memory": "stream"}),
-        (2777, "RTX 4090", 1024, {"model": QWEN_7B, "memory": "stream", "accumulation": 32}),
-        (889, "RTX 5060 Ti", 1024, {"model": QWEN_7B, "memory": "stream", "accumulation": 32, "memory_options": {
-            "moments": "bfloat16", "gradients_on": "host"}}),
+        (2777, "RTX 4090", 1024, {"model": QWEN_7B, "memory": "stream", "gradient_accumulation_steps": 32}),
+        (889, "RTX 5060 Ti", 1024, {"model": QWEN_7B, "memory": "stream", "gradient_accumulation_steps": 32,
+            "memory_options": {"moments": "bfloat16", "gradients_on": "host"}}),
         (10471, "H200", 4096, {"model": LLAMA_8B, "memory": "bf16_sr", "recompute": "full"}),
         (12000, "H200", 4096, {"model": LLAMA_8B, "memory": "bf16_sr", "recompute": "none", "batch_size": 1}),
         (13870, "H100", 1024, {"model": QWEN_7B, "memory": "bf16_sr", "recompute": "none", "batch_size": 1}),
@@ -64,22 +59,22 @@ def test_full_recompute_costs_a_third_of_the_blocks():
 
 
 def test_a_small_micro_batch_waits_for_the_host_link_when_weights_are_streamed():
-    small = rate("H200", 512, model=LLAMA_8B, memory="stream", batch_size=1, accumulation=64)
-    large = rate("H200", 512, model=LLAMA_8B, memory="stream", batch_size=64, accumulation=1)
+    small = rate("H200", 512, model=LLAMA_8B, memory="stream", batch_size=1, gradient_accumulation_steps=64)
+    large = rate("H200", 512, model=LLAMA_8B, memory="stream", batch_size=64, gradient_accumulation_steps=1)
     assert (small.limited_by, large.limited_by) == ("host link", "compute")
     assert large.tokens_per_s > 3 * small.tokens_per_s
 
 
 def test_offload_costs_less_the_more_tokens_a_step_has():
-    few = rate("A100-40", 2048, model="1b", memory="offload", batch_size=2, accumulation=1)
-    many = rate("A100-40", 2048, model="1b", memory="offload", batch_size=2, accumulation=64)
-    resident = rate("A100-40", 2048, model="1b", memory="fp32_master", batch_size=2, accumulation=64)
+    few = rate("A100-40", 2048, model="1b", memory="offload", batch_size=2, gradient_accumulation_steps=1)
+    many = rate("A100-40", 2048, model="1b", memory="offload", batch_size=2, gradient_accumulation_steps=64)
+    resident = rate("A100-40", 2048, model="1b", memory="fp32_master", batch_size=2, gradient_accumulation_steps=64)
     assert few.tokens_per_s < many.tokens_per_s < resident.tokens_per_s
     assert many.tokens_per_s > 0.9 * resident.tokens_per_s
 
 
 def test_a_tiny_model_is_limited_by_latency_and_not_said_to_run_at_the_peak():
-    tiny = rate("H200", 128, model="nano", memory="fp32_master", batch_size=1, accumulation=1)
+    tiny = rate("H200", 128, model="nano", memory="fp32_master", batch_size=1, gradient_accumulation_steps=1)
     assert tiny.limited_by == "latency"
 
 

@@ -126,28 +126,23 @@ def test_the_count_of_live_tensors_is_that_of_memtracker(recompute):
 
 def test_phases_grow_linearly_with_the_blocks():
     plan = plan_of(recompute="selective")
-    small = dict(d=128, hidden=256, heads=(4, 2, 32))
+    small = {"d": 128, "hidden": 256, "heads": (4, 2, 32)}
     two, three, five = (trace_peaks(model_of(layers=n, **small), plan, rows=1, length=64) for n in (2, 3, 5))
     assert five.compute == {
         name: two.compute[name] + 3 * (three.compute[name] - two.compute[name]) for name in two.compute
     }
 
 
-@pytest.mark.parametrize("preset", ["fp32_master", "offload", "stream", "8bit", "bf16_sr"])
+@pytest.mark.parametrize("preset", ["fp32_master", "fp32_master_bf16m", "8bit", "bf16_sr"])
 def test_what_is_registered_is_what_the_optimizer_allocates(preset):
-    """The arenas of the real optimizer, on fake devices; parts of an arena begin at multiples of 256 values."""
-    model = model_of(256, 512, (4, 2, 32), vocab=1024, layers=3)
-    plan = plan_of(preset, "full")
-    device, host = PeakLog(ACCELERATOR), PeakLog(torch.device("cpu"))
+    """The arenas of the real optimizer, on a fake device; parts of an arena begin at multiples of 256 values."""
+    model, plan = model_of(256, 512, (4, 2, 32), vocab=1024, layers=3), plan_of(preset, "full")
+    log = PeakLog(ACCELERATOR)
     with FakeTensorMode():
         built = build(model)
         weights = {name: torch.empty(p.shape) for name, p in built.named_parameters()}
-        with device, host:
+        with log:
             optimizer = FlatOptimizer(built, weights, TrainingConfig(), plan, ACCELERATOR)
-            allocated = device.now, host.now
+            allocated = log.now
     assert optimizer.plan == plan
-    there, elsewhere = registered_bytes(model, plan)
-    for name in ("slots", "pieces on their way"):  # made where there is a GPU, by others
-        there.pop(name, None)
-    assert allocated[0] == pytest.approx(sum(there.values()), rel=0.002)
-    assert allocated[1] == pytest.approx(sum(elsewhere.values()), rel=0.002, abs=4096)
+    assert allocated == pytest.approx(sum(registered_bytes(model, plan)[0].values()), rel=TOLERANCE)
