@@ -5,6 +5,8 @@ N tokens, D model width, V vocabulary.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,8 +15,9 @@ from torch import Tensor
 from havoc_core import loss_kernel
 from havoc_core.labels import IGNORE_INDEX
 
-_CHUNK_VALUES = 4_194_304
-"""Logits held at once (16 MiB in float32): large enough for the matrix product, small enough for the cache."""
+_CHUNK_VALUES_CPU, _CHUNK_VALUES = 4_194_304, 67_108_864
+"""Logits held at once. On a CPU 16 MiB in float32: large enough for the matrix product, small enough for the cache. Elsewhere
+256 MiB: 1,024 tokens of a vocabulary of 65,536, or the products would be too thin to fill a GPU."""
 
 
 def cross_entropy_sum(
@@ -30,16 +33,19 @@ def cross_entropy_sum(
         head: [V, D], same dtype.
         labels: [...] int64; IGNORE_INDEX where nothing is to be predicted.
         z_loss_weight: of the squared log-normaliser (PaLM, arXiv:2204.02311, section 5).
-        kernel: with gradients, use the compiled kernel where it takes the device and dtype; the caller has loaded it
-            (`loss_kernel.load`).
+        kernel: with gradients, compute what lies between the matrix products in compiled code: on a CPU by the kernel,
+            where it takes the dtype (the caller has loaded it: `loss_kernel.load`), elsewhere by torch.compile.
 
     Returns:
         A scalar, float32 or wider.
     """
     flat = hidden.reshape(-1, hidden.shape[-1])
     if torch.is_grad_enabled() and (hidden.requires_grad or head.requires_grad):
-        function = _KernelCrossEntropySum if kernel and loss_kernel.is_supported(flat) else _CrossEntropySum
-        out: Tensor = function.apply(flat, head, labels.reshape(-1), z_loss_weight)  # type: ignore[no-untyped-call]
+        on_cpu = flat.device.type == "cpu"
+        function: Any = _CrossEntropySum
+        if kernel and (loss_kernel.is_supported(flat) or not on_cpu):
+            function = _KernelCrossEntropySum if on_cpu else _CompiledCrossEntropySum
+        out: Tensor = function.apply(flat, head, labels.reshape(-1), z_loss_weight)
         return out
     rows = label_log_probs(hidden, head, labels)
     if z_loss_weight:
@@ -62,7 +68,7 @@ def label_log_probs(hidden: Tensor, head: Tensor, labels: Tensor) -> Tensor:
     flat, flat_labels = hidden.reshape(-1, hidden.shape[-1]), labels.reshape(-1)
     wide = torch.promote_types(hidden.dtype, torch.float32)
     out = torch.zeros(flat_labels.shape, dtype=wide, device=hidden.device)
-    for rows in _chunks(len(flat), head.shape[0]):
+    for rows in _chunks(flat, head.shape[0]):
         log_probs = (flat[rows] @ head.t()).to(wide).log_softmax(-1)
         scored = flat_labels[rows] != IGNORE_INDEX
         picked = log_probs.gather(1, flat_labels[rows].clamp_min(0)[:, None]).squeeze(1)
@@ -77,7 +83,7 @@ class _CrossEntropySum(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden)
         grad_head = torch.zeros(head.shape, dtype=wide, device=head.device)
         total = torch.zeros((), dtype=wide, device=hidden.device)
-        for rows in _chunks(len(hidden), head.shape[0]):
+        for rows in _chunks(hidden, head.shape[0]):
             chunk, chunk_labels = hidden[rows], labels[rows]
             scored = (chunk_labels != IGNORE_INDEX)[:, None]
             picked = chunk_labels.clamp_min(0)[:, None]
@@ -109,7 +115,7 @@ class _KernelCrossEntropySum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Tensor, labels: Tensor, z_loss_weight: float) -> Tensor:
-        chunks = _chunks(len(hidden), head.shape[0])
+        chunks = _chunks(hidden, head.shape[0])
         grad_hidden = torch.empty_like(hidden)
         grad_head = torch.zeros(head.shape, dtype=torch.float32)
         # One buffer for all chunks: its pages are touched for the first time once.
@@ -129,6 +135,54 @@ class _KernelCrossEntropySum(torch.autograd.Function):
         return _scale_gradients(ctx, grad)
 
 
+class _CompiledCrossEntropySum(torch.autograd.Function):
+    """The same with everything between the products in compiled code, which reads the logits twice and writes them once."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, labels: Tensor, z_loss_weight: float) -> Tensor:
+        grad_hidden = torch.empty_like(hidden)
+        grad_head = torch.zeros(head.shape, dtype=torch.float32, device=head.device)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        for rows in _chunks(hidden, head.shape[0]):
+            loss, grad = _compiled_gradient()(hidden[rows] @ head.t(), labels[rows], z_loss_weight)
+            total += loss
+            grad_hidden[rows] = grad @ head
+            _add_product(grad_head, grad.t(), hidden[rows])
+        ctx.save_for_backward(grad_hidden, grad_head)
+        ctx.head_dtype = head.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        return _scale_gradients(ctx, grad)
+
+
+@functools.cache
+def _compiled_gradient() -> Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]:
+    return torch.compile(gradient_of_logits, dynamic=False)
+
+
+def gradient_of_logits(logits: Tensor, labels: Tensor, z_loss_weight: float) -> tuple[Tensor, Tensor]:
+    """Sum of the losses of some rows, float32, and its gradient by the logits.
+
+    Args:
+        logits: [n, V], bfloat16, float16 or float32.
+        labels: [n] int64; IGNORE_INDEX where nothing is to be predicted.
+        z_loss_weight: as in `cross_entropy_sum`.
+
+    Returns:
+        A float32 scalar; [n, V] in the dtype of the logits.
+    """
+    wide, scored = logits.float(), labels != IGNORE_INDEX
+    picked = labels.clamp_min(0)
+    log_z = wide.logsumexp(-1)
+    of_label = wide.gather(1, picked[:, None]).squeeze(1)
+    loss = torch.where(scored, log_z - of_label + z_loss_weight * log_z.square(), 0.0).sum()
+    is_label = torch.arange(logits.shape[1], device=logits.device)[None, :] == picked[:, None]
+    grad = (wide - log_z[:, None]).exp() * (1.0 + 2.0 * z_loss_weight * log_z)[:, None] - is_label.float()
+    return loss, torch.where(scored[:, None], grad, 0.0).to(logits.dtype)
+
+
 def _scale_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
     grad_hidden, grad_head = ctx.saved_tensors
     # In place: both are ours alone, and the head's is the largest tensor of a step.
@@ -143,6 +197,7 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         total += left @ right
 
 
-def _chunks(num_tokens: int, vocab_size: int) -> list[slice]:
-    size = max(64, _CHUNK_VALUES // vocab_size)
+def _chunks(hidden: Tensor, vocab_size: int) -> list[slice]:
+    num_tokens = len(hidden)
+    size = max(64, (_CHUNK_VALUES_CPU if hidden.device.type == "cpu" else _CHUNK_VALUES) // vocab_size)
     return [slice(start, min(start + size, num_tokens)) for start in range(0, num_tokens, size)]

@@ -142,7 +142,7 @@ def build_trainer(
         observers=_observers(config) if machine.world.rank == 0 else [],
         held_out=_held_out(loader, data, plan, num_rows=num_held_out),
         step_settings=StepSettings(
-            config.max_grad_norm, config.z_loss_weight, machine.world, loss_kernel=compilation.cpu_loss
+            config.max_grad_norm, config.z_loss_weight, machine.world, loss_kernel=compilation.loss
         ),
         intervals=Intervals(save=config.save_every_n_steps, validate=config.eval_every_n_steps),
         precision=machine.precision,
@@ -311,7 +311,7 @@ def _compilation(
     kept = Compilation(**continued.resolved["compile"])
     if kept.cpu_attention and not chosen.cpu_attention:
         LOGGER.info("The attention kernel cannot be built here: the last bits will differ from the run so far.")
-        return Compilation(blocks=kept.blocks, cpu_attention=False, cpu_loss=kept.cpu_loss and chosen.cpu_loss)
+        return Compilation(blocks=kept.blocks, cpu_attention=False, loss=kept.loss and chosen.loss)
     return kept
 
 

@@ -39,8 +39,9 @@ class Compilation:
     """torch.compile of each block."""
     cpu_attention: bool
     """The attention kernel for the CPU."""
-    cpu_loss: bool = False
-    """The cross-entropy kernel for the CPU; checkpoints of before it was there have none."""
+    loss: bool = False
+    """What lies between the loss's matrix products: a kernel on a CPU, torch.compile elsewhere. Checkpoints of before this
+    was there have none."""
 
 
 def place(
@@ -75,6 +76,8 @@ def place(
         use_fp8(blocks, row_length=config.data.max_sequence_length)
     if compilation.cpu_attention:
         model.use_cpu_kernel()
+    if compilation.blocks and device.type == "cuda":
+        model.use_block_masks()
     if compilation.blocks:
         keep_compiled_code()
         # A block that is recomputed selectively is compiled with its recomputation.
@@ -103,11 +106,11 @@ def choose_compilation(setting: str, *, device: torch.device, total_seconds: flo
     if setting == "off":
         return Compilation(blocks=False, cpu_attention=False)
     kernel = device.type == "cpu" and attention_kernel.load() is not None
-    cpu_loss = device.type == "cpu" and loss_kernel.load() is not None
+    loss = device.type == "cuda" or (device.type == "cpu" and loss_kernel.load() is not None)
     repaid = device.type == "cuda" or (
         device.type == "cpu" and has_cpp_compiler() and total_seconds * _GAIN > _COMPILING_S
     )
-    return Compilation(blocks=setting == "on" or repaid, cpu_attention=kernel, cpu_loss=cpu_loss)
+    return Compilation(blocks=setting == "on" or repaid, cpu_attention=kernel, loss=loss)
 
 
 def has_cpp_compiler() -> bool:

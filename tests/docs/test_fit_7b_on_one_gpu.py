@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/how_to/fit_7b_on_one_gpu.md").read_text(encoding="utf-8")
 CONFIG = ["--config", str(ROOT / "configs/training/default_training.yaml")]
 ROWS = {
-    "RTX 3090 (24 GB)": ["--gpu", "RTX 3090"],
-    "RTX 4090 (24 GB)": ["--gpu", "RTX 4090"],
+    "RTX 3090 (24 GB)": ["--gpu", "RTX 3090", "--memory", "stream"],
+    "RTX 4090 (24 GB)": ["--gpu", "RTX 4090", "--memory", "stream"],
     "A100 40GB": ["--gpu", "A100-40", "--memory", "offload", "--memory-options.gradients", "bfloat16"],
     "A100 80GB": ["--gpu", "A100-80", "--memory", "offload"],
     "H200 (141 GB)": ["--gpu", "H200"],

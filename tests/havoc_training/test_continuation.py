@@ -227,11 +227,13 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
     assert caught.value.remedy
 
 
-def test_auto_takes_the_newest_and_a_folder_is_taken_as_it_is_named(trained, said):
-    newest = find_checkpoint(trained.config(resume_from_checkpoint="auto"))
-    assert newest.folder == trained.checkpoints / "checkpoint_step_3"
+def test_auto_takes_the_newest_and_a_folder_is_taken_as_it_is_named(run, said):
+    run.trainer(max_steps=3).fit()
+    said.clear()
+    newest = find_checkpoint(run.config(resume_from_checkpoint="auto"))
+    assert newest.folder == run.checkpoints / "checkpoint_step_3"
     assert newest.state["step"] == 3
     assert said == [f"Resuming from {newest.folder}."]
-    best = find_checkpoint(trained.config(resume_from_checkpoint=str(trained.checkpoints / "checkpoint_best")))
+    best = find_checkpoint(run.config(resume_from_checkpoint=str(run.checkpoints / "checkpoint_best")))
     assert best.folder.name == "checkpoint_best"
     assert best.config.max_steps == 3

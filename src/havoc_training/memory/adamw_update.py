@@ -124,9 +124,12 @@ def widen_moment(values: Tensor, scales: Tensor | None, *, signed: bool) -> Tens
 
 
 def keep_master(kept: Kept, master: Tensor) -> None:
-    """Keep a given float32 master; bfloat16 without a remainder takes the nearest. The two may lie on different devices."""
+    """Keep a given master, float32 or bfloat16; bfloat16 without a remainder takes the nearest.
+
+    The two may lie on different devices.
+    """
     if kept.remainder is not None:
-        working, remainder = split_master.split(master)
+        working, remainder = split_master.split(master.float())
         kept.working.copy_(working)
         kept.remainder.copy_(remainder)
     elif kept.working.dtype == torch.bfloat16:

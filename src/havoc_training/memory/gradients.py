@@ -18,7 +18,6 @@ from havoc_training.memory.arena import Arena
 from havoc_training.memory.presets import MemoryPlan
 from havoc_training.memory.stochastic_rounding import round_stochastically, seed_of
 
-
 _PIECE = 4_194_304
 """Values of a sum that are rounded at once."""
 

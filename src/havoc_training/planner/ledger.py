@@ -13,7 +13,7 @@ from havoc_training.planner.block_tape import BlockTape, Kernels, NormTape, Tape
 
 UPDATE_PIECE = 4_194_304
 """Values of one parameter that are updated at once."""
-_CHUNK_VALUES = 4_194_304
+_CHUNK_VALUES: Mapping[Kernels, int] = {"cpu": 4_194_304, "gpu": 67_108_864}
 """Logits that the loss holds at once."""
 _WIDENING, _ROUNDING, _NEAREST, _CODING = 4, 15, 7, 20
 """Bytes a value of a float32 copy, and of what comes beside it while it is rounded stochastically to bfloat16, to nearest,
@@ -123,7 +123,7 @@ def _matrices(model: ModelConfig) -> tuple[int, int]:
 def _addition(plan: MemoryPlan, count: int) -> int:
     """Bytes beside a matrix's gradient while it is added to its sum."""
     near = int(plan.gradient_bytes * count) if plan.gradients_on == "host" else 0
-    return near + (_WIDENING + _ROUNDING) * count if plan.gradients == "bfloat16" else near
+    return near + (_WIDENING + _ROUNDING) * min(count, UPDATE_PIECE) if plan.gradients == "bfloat16" else near
 
 
 class _Step:
@@ -178,7 +178,7 @@ class _Step:
     def _loss(self) -> tuple[int, int]:
         """Bytes of a chunk of logits with what is worked out of it, and of the head's gradient with what is added to it."""
         width, model, vocab = self._shape.width, self._shape.model, self._shape.model.vocab_size
-        size = max(64, _CHUNK_VALUES // vocab)
+        size = max(64, _CHUNK_VALUES[self._shape.kernels] // vocab)
         first, later = min(size, self._shape.tokens), max(0, min(size, self._shape.tokens - size))
         hidden = first * model.d_model * width
         if width == 4:

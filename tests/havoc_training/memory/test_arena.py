@@ -6,7 +6,7 @@ import gc
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from havoc_core.errors import PlanError
@@ -15,6 +15,7 @@ from havoc_training.memory.arena import ALIGNMENT, Arena, register
 CPU = torch.device("cpu")
 
 
+@settings(deadline=None)  # the first example pays for torch's first use
 @given(counts=st.lists(st.integers(0, 3 * ALIGNMENT), max_size=6))
 def test_parts_are_zero_as_long_as_asked_for_and_start_at_whole_blocks(counts):
     arena = Arena({f"part {n}": count for n, count in enumerate(counts)}, dtype=torch.float32, device=CPU)

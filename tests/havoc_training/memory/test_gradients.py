@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -18,6 +18,7 @@ from havoc_core.config import TrainingConfig
 from havoc_core.distributed import World
 from havoc_training.memory.gradients import GradientSums, SumSettings
 from havoc_training.memory.presets import plan_memory
+from havoc_training.memory.stochastic_rounding import round_stochastically, seed_of
 
 CPU = torch.device("cpu")
 SHAPES = {"matrix": torch.Size([7, 11]), "vector": torch.Size([5]), "other": torch.Size([3, 2])}
@@ -42,6 +43,7 @@ def add_all(sums, gradients, *, step=0):
             sums.add(name, gradient)
 
 
+@settings(deadline=None)  # the first example pays for torch's first use
 @given(count=st.integers(1, 9), seed=st.integers(0, 1000))
 def test_sums_over_micro_batches_are_those_of_float64(count, seed):
     gradients = draws(count, seed=seed)
@@ -99,6 +101,17 @@ def test_rounding_depends_on_run_update_and_name_alone():
     assert torch.equal(first, rounded(on_host=True))
     assert not torch.equal(first, rounded(seed=2))
     assert not torch.equal(first, rounded(step=1))
+
+
+def test_a_large_sum_is_rounded_in_pieces_as_in_one_go():
+    shapes = {"matrix": torch.Size([2049, 2050])}  # more than one piece of 4,194,304 values
+    generator = torch.Generator().manual_seed(0)
+    first, second = (torch.randn(shapes["matrix"], generator=generator).bfloat16() for _ in range(2))
+    sums = sums_of(torch.bfloat16, shapes=shapes)
+    add_all(sums, [{"matrix": first}, {"matrix": second}], step=4)
+    seed = seed_of(1, "matrix", 4, "gradient 1")
+    wanted = round_stochastically((first.float() + second.float()).view(-1), seed=seed)
+    assert torch.equal(sums["matrix"], wanted)
 
 
 def test_a_parameter_without_a_gradient_is_named():

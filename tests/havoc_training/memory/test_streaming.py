@@ -74,7 +74,7 @@ class Streamed:
     def learn(self, seed=0, *, micro_batches=1):
         self.optimizer.begin()
         for number in range(micro_batches):
-            (self.forward(seed + number) @ self.model.head.float().t()).square().mean().backward()
+            self.model.logits(self.forward(seed + number)).float().square().mean().backward()
 
     def update(self):
         norm = self.optimizer.gradients.finish(World())

@@ -60,7 +60,7 @@ SLOW_GRID = {
         model_of(attention={"qk_norm": False, "rotary_dim": 16}), plan_of("fp32_master_bf16m"), 2, 512, "gpu"
     ),
     "float32 on a CPU, tied": (
-        model_of(tie_embeddings=True, vocab=9000), plan_of(recompute="selective", working="float32"), 1, 512, "cpu"
+        model_of(tie_embeddings=True, vocab=9000), plan_of(recompute="selective", working="float32"), 1, 448, "cpu"
     ),
     "float32 recomputed": (model_of(), plan_of(recompute="full", working="float32"), 1, 1024, "gpu"),
     "dropout": (model_of(dropout=0.1), plan_of(), 1, 1024, "gpu"),
