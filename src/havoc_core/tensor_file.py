@@ -163,7 +163,7 @@ def _records(path: Path) -> Iterator[Record]:
         with zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
         for info in infos:
-            if "/data/" not in info.filename or info.file_size == 0:
+            if "data" not in Path(info.filename).parts or info.file_size == 0:
                 continue
             file.seek(info.header_offset)
             name_bytes, extra_bytes = struct.unpack("<26x2H", file.read(30))

@@ -89,20 +89,8 @@ def build_trainer(
         announce_changes(config, continued)
     plan = _plan(config, continued, machine.world, loader=loader, micro_batch_size=kept.micro_batch_size)
     check_repetition(loader, config.data, num_slots=plan.total_steps * plan.rows_per_step, total_steps=plan.total_steps)
-    matmul_rate = _matmul_rate(machine.device, machine.precision.working)
-    compilation = _compilation(
-        config, continued, machine.device, total_seconds=_total_flops(config, plan) / matmul_rate
-    )
-    planned = plan_run(
-        config,
-        kept,
-        batches=plan,
-        loader=loader,
-        device=machine.device,
-        matmul_flops_per_s=matmul_rate,
-    )
-    if planned is not None and machine.world.rank == 0:
-        write_plan(planned, config)
+    compilation = _compilation(config, continued, machine.device, total_flops=_total_flops(config, plan))
+    _write_plan(config, kept, machine, batches=plan, loader=loader)
     identity = _identity(config, data, loader)
     if continued is not None:
         refuse_another_run(config, identity, continued)
@@ -117,21 +105,9 @@ def build_trainer(
         compilation=compilation,
     )
     state = TrainState() if continued is None else _restored(config, continued, optimizer, plan, machine.world)
-    # Kept, so that the held-out rows stay the same when a resume changes the micro-batch.
-    num_held_out = config.eval_samples * config.batch_size
-    num_held_out = num_held_out if continued is None else int(continued.resolved["validation_rows"])
-    resolved = {
-        "rows_per_step": plan.rows_per_step,
-        "total_steps": plan.total_steps,
-        "validation_rows": num_held_out,
-        "data_stages": [dict(stage) for stage in stages],
-        "threads": machine.threads,
-        "precision": machine.precision.name,
-        "compile": asdict(compilation),
-        "device": machine.device.type,
-        **kept.to_json(),
-        "halvings": list(continued.resolved.get("halvings", [])) if continued is not None else [],
-    }
+    num_held_out = _num_held_out(config, continued)
+    resolved = _resolved(plan, machine, kept, compilation, continued)
+    resolved |= {"validation_rows": num_held_out, "data_stages": [dict(stage) for stage in stages]}
     return Trainer(
         model=model,
         optimizer=optimizer,
@@ -150,6 +126,44 @@ def build_trainer(
         facts=_facts(config, plan, machine, data, loader),
         yardstick=_yardstick(config, machine, kept),
     )
+
+
+def _resolved(
+    plan: BatchPlan, machine: Machine, kept: MemoryChoice, compilation: Compilation, continued: SavedRun | None
+) -> dict[str, Any]:
+    """What was chosen automatically, for the checkpoint."""
+    return {
+        "rows_per_step": plan.rows_per_step,
+        "total_steps": plan.total_steps,
+        "threads": machine.threads,
+        "precision": machine.precision.name,
+        "compile": asdict(compilation),
+        "device": machine.device.type,
+        **kept.to_json(),
+        "halvings": list(continued.resolved.get("halvings", [])) if continued is not None else [],
+    }
+
+
+def _num_held_out(config: TrainingConfig, continued: SavedRun | None) -> int:
+    """Rows of a validation. Kept, so that they stay the same when a resume changes the micro-batch."""
+    if continued is None:
+        return config.eval_samples * config.batch_size
+    return int(continued.resolved["validation_rows"])
+
+
+def _write_plan(
+    config: TrainingConfig, kept: MemoryChoice, machine: Machine, *, batches: BatchPlan, loader: Loader
+) -> None:
+    plan = plan_run(
+        config,
+        kept,
+        batches=batches,
+        loader=loader,
+        device=machine.device,
+        matmul_flops_per_s=_matmul_rate(machine.device, machine.precision.working),
+    )
+    if plan is not None and machine.world.rank == 0:
+        write_plan(plan, config)
 
 
 def _choose_memory(
@@ -303,9 +317,9 @@ def _total_flops(config: TrainingConfig, plan: BatchPlan) -> float:
 
 
 def _compilation(
-    config: TrainingConfig, continued: SavedRun | None, device: torch.device, *, total_seconds: float
+    config: TrainingConfig, continued: SavedRun | None, device: torch.device, *, total_flops: float
 ) -> Compilation:
-    chosen = choose_compilation(config.compile, device=device, total_seconds=total_seconds)
+    chosen = choose_compilation(config.compile, device=device, total_flops=total_flops)
     if continued is None or config.compile != "auto" or continued.resolved["device"] != device.type:
         return chosen
     kept = Compilation(**continued.resolved["compile"])

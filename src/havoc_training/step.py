@@ -100,7 +100,7 @@ class UnreadStep:
     @property
     def is_there(self) -> bool:
         """Whether the numbers have arrived, so that the device has nothing left to do for them."""
-        return self.arrived is None or self.arrived.query()
+        return self.arrived is None or bool(self.arrived.query())  # type: ignore[no-untyped-call]
 
     def read(self) -> StepResult:
         """The numbers.

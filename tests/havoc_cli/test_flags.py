@@ -15,7 +15,9 @@ from havoc_core.errors import ConfigError
 
 SETTINGS = {path: (default, text) for path, _, default, text in setting_docs()}
 OTHER_VALUES = {
-    "device": "cpu", "lr_scheduler_type": "linear", "amp_dtype": "float16", "compile": "off", "optimizer": "muon",
+    "device": "cpu", "lr_scheduler_type": "linear", "amp_dtype": "float16", "compile": "off", "optimizer": "muon", "memory": "stream", "recompute": "full", "fp8": True,
+    "memory_options.moments": "int8", "memory_options.gradients": "bfloat16", "memory_options.gradients_on": "host",
+    "memory_options.master": "none", "memory_options.rounding": "nearest", "memory_options.offload_activations": True,
     "model.size": "nano", "model.mlp.activation": "geglu", "data.fallback": "package_docs", "data.packing": "concatenate",
     "data.missing_group": "error", "data.rebuild": "never", "tokenizer.kind": "huggingface", "learning_rate": 1e-3,
     "min_learning_rate": 1e-6, "data.domain_ratio": 0.6, "data.general_ratio": 0.3, "data.dialog_ratio": 0.1,

@@ -7,7 +7,7 @@ import ast
 import pytest
 
 PURE = {
-    "re.compile", "logging.getLogger", "np.dtype", "np.array", "torch.finfo", "frozenset", "tuple", "dict", "set",
+    "re.compile", "logging.getLogger", "np.dtype", "np.array", "torch.finfo", "torch.device", "frozenset", "tuple", "dict", "set",
     "list", "range", "len", "max", "min", "sorted", "str", "int", "float", "bytes", "zip", "enumerate", "math.log",
     "math.sqrt", "str.maketrans", "bytes.maketrans", "dict.fromkeys", "field", "_size", "fixed", "_variables", "_words",
     "_table",

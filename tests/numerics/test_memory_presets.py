@@ -26,13 +26,16 @@ SHAPE = {
 }  # fmt: skip
 
 
+NOTHING = Compilation(blocks=False, cpu_attention=False)
+
+
 class Run:
     """A small model that learns a fixed text by rote, micro-batch after micro-batch."""
 
-    def __init__(self, preset, *, tied=False, working="bfloat16", dropout=0.0, kernel=False, blocks=False, **values):
+    def __init__(self, preset, *, working="bfloat16", model=None, compilation=NOTHING, **values):
         self.config = TrainingConfig.model_validate(
             {
-                "model": {**SHAPE, "tie_embeddings": tied, "dropout": dropout},
+                "model": {**SHAPE, **(model or {})},
                 "data": {"max_sequence_length": LENGTH},
                 "learning_rate": 3e-3,
                 "min_learning_rate": 0.0,
@@ -48,7 +51,7 @@ class Run:
             config=self.config,
             memory=self.memory,
             device=CPU,
-            compilation=Compilation(blocks=blocks, cpu_attention=kernel),
+            compilation=compilation,
         )
         self.losses = []
 
@@ -107,7 +110,7 @@ def assert_same(first, second):
 @pytest.mark.parametrize("gradients", ["float32", "bfloat16"])
 @pytest.mark.parametrize("preset", ["offload", "stream"])
 def test_state_on_the_host_changes_no_bit_in_50_steps(preset, gradients, tied):
-    options = {"memory_options": {"gradients": gradients}, "tied": tied}
+    options = {"memory_options": {"gradients": gradients}, "model": {"tie_embeddings": tied}}
     resident = Run("fp32_master", **options).train(50)
     elsewhere = Run(preset, **options).train(50)
     assert elsewhere.losses == resident.losses
@@ -147,31 +150,32 @@ def test_activations_on_the_host_change_no_bit():
 
 @pytest.mark.parametrize("preset", ["offload", "stream"])
 def test_streamed_blocks_drop_out_the_same_values(preset):
-    options = {"dropout": 0.3, "memory_options": {"gradients": "float32"}}
+    options = {"model": {"dropout": 0.3}, "memory_options": {"gradients": "float32"}}
     assert_same(Run(preset, **options).train(6).state(), Run("fp32_master", **options).train(6).state())
 
 
 def test_the_attention_kernel_streams_too():
     if attention_kernel.load() is None:
         pytest.skip("the kernel cannot be built here")
-    options = {"kernel": True, "memory_options": {"gradients": "float32"}}
+    options = {"compilation": Compilation(blocks=False, cpu_attention=True), "memory_options": {"gradients": "float32"}}
     assert_same(Run("stream", **options).train(5).state(), Run("fp32_master", **options).train(5).state())
 
 
 def test_float32_weights_stream_too():
-    assert_same(Run("stream", working="float32").train(5).state(), Run("fp32_master", working="float32").train(5).state())
+    assert_same(
+        Run("stream", working="float32").train(5).state(), Run("fp32_master", working="float32").train(5).state()
+    )
 
 
 @pytest.mark.slow
 def test_compiled_blocks_stream_bit_for_bit():
-    options = {"blocks": True, "memory_options": {"gradients": "float32"}}
+    options = {"compilation": Compilation(blocks=True, cpu_attention=False), "memory_options": {"gradients": "float32"}}
     assert_same(Run("stream", **options).train(3).state(), Run("fp32_master", **options).train(3).state())
 
 
 def test_a_number_of_layers_that_the_slots_do_not_divide_and_a_single_one_stream():
     for layers in (1, 2, 4):
-        shape = {**SHAPE, "num_layers": layers}
-        options = {"model": shape, "memory_options": {"gradients": "float32"}}
+        options = {"model": {"num_layers": layers}, "memory_options": {"gradients": "float32"}}
         assert_same(Run("stream", **options).train(3).state(), Run("fp32_master", **options).train(3).state())
 
 
