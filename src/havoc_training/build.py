@@ -94,16 +94,7 @@ def build_trainer(
     identity = _identity(config, data, loader)
     if continued is not None:
         refuse_another_run(config, identity, continued)
-    set_seeds(config.seed + machine.world.rank)
-    model = havoc.build(config.model)
-    optimizer = place(
-        model,
-        _starting_weights(model, config, saved),
-        config=config,
-        memory=kept.memory,
-        device=machine.device,
-        compilation=compilation,
-    )
+    model, optimizer = _model_and_updater(config, saved, machine, kept=kept, compilation=compilation)
     state = TrainState() if continued is None else _restored(config, continued, optimizer, plan, machine.world)
     num_held_out = _num_held_out(config, continued)
     resolved = _resolved(plan, machine, kept, compilation, continued)
@@ -126,6 +117,16 @@ def build_trainer(
         facts=_facts(config, plan, machine, data, loader),
         yardstick=_yardstick(config, machine, kept),
     )
+
+
+def _model_and_updater(
+    config: TrainingConfig, saved: SavedRun | None, machine: Machine, *, kept: MemoryChoice, compilation: Compilation
+) -> tuple[havoc.HavocModel, Updater]:
+    set_seeds(config.seed + machine.world.rank)
+    model = havoc.build(config.model)
+    weights = _starting_weights(model, config, saved)
+    updater = place(model, weights, config=config, memory=kept.memory, device=machine.device, compilation=compilation)
+    return model, updater
 
 
 def _resolved(
