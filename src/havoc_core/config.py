@@ -405,7 +405,8 @@ class TrainingConfig(Section):
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     """auto: cuda if there is one, else mps, else cpu."""
     threads: Positive | None = None
-    """CPU threads; null: OMP_NUM_THREADS, or one per core. Recorded at the first start and kept on resume."""
+    """CPU threads; null: OMP_NUM_THREADS, or one per core, or two where cores run two and that is measured to be clearly
+    faster. Recorded at the first start and kept on resume."""
 
     batch_size: Positive = 2
     """Rows per device and micro-step. Lower it when memory runs out."""

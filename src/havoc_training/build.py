@@ -13,7 +13,7 @@ from torch import Tensor
 from havoc_core import checkpoint
 from havoc_core.config import TrainingConfig
 from havoc_core.costs import num_parameters, training_flops_per_token
-from havoc_core.device import Precision, choose_device, choose_precision, set_seeds, set_threads
+from havoc_core.device import Precision, choose_device, choose_precision, set_seeds
 from havoc_core.distributed import World
 from havoc_core.errors import CheckpointError
 from havoc_core.log import LOGGER
@@ -45,6 +45,7 @@ from havoc_training.schedules import Schedule, choose
 from havoc_training.shelves import TRACKERS
 from havoc_training.state import TrainState
 from havoc_training.step import StepSettings
+from havoc_training.threads import choose_threads
 from havoc_training.tracker import TrackerSettings
 from havoc_training.trainer import HeldOut, Intervals, Trainer
 from havoc_training.updater import Updater
@@ -253,7 +254,7 @@ def choose_machine(config: TrainingConfig, continued: SavedRun | None) -> Machin
     precision = choose_precision(config, device)
     if config.use_amp == "auto" and kept:
         precision = choose_precision(config.model_copy(update={"use_amp": kept["precision"] != "float32"}), device)
-    threads = set_threads(config.threads or kept.get("threads"))
+    threads = choose_threads(config.threads or kept.get("threads"))
     return Machine(device, precision, threads, World.start(device))
 
 

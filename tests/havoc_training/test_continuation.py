@@ -24,7 +24,12 @@ from havoc_training.continuation import (
 from havoc_training.state import TrainState
 
 WHO = Identity(
-    store_id="s" * 64, plan_id="p" * 32, tokenizer="t" * 32, seed=42, row_length=64, model={"d_model": 32, "dropout": 0.0}
+    store_id="s" * 64,
+    plan_id="p" * 32,
+    tokenizer="t" * 32,
+    seed=42,
+    row_length=64,
+    model={"d_model": 32, "dropout": 0.0},
 )
 
 

@@ -103,9 +103,7 @@ def test_settings_that_ask_for_another_are_followed_and_that_is_said(change, sai
 
 def test_the_same_preset_chosen_again_is_not_worth_saying(said):
     kept = resolved("fp32_master")
-    made = choose_memory(
-        config_of(recompute="full"), LARGE, working="bfloat16", kept=kept, kept_config=config_of()
-    )
+    made = choose_memory(config_of(recompute="full"), LARGE, working="bfloat16", kept=kept, kept_config=config_of())
     assert (made.memory.preset, made.memory.recompute) == ("fp32_master", "full")
     assert said == []
 

@@ -263,9 +263,7 @@ def test_training_mode_is_set_for_dropout():
 
 
 def unread(loss_sum=30.0, norm=2.0, *, scales_loss=False):
-    return UnreadStep.of(
-        torch.tensor([loss_sum, norm]), learning_rate=1e-3, scored_tokens=10, scales_loss=scales_loss
-    )
+    return UnreadStep.of(torch.tensor([loss_sum, norm]), learning_rate=1e-3, scored_tokens=10, scales_loss=scales_loss)
 
 
 class Arrival:

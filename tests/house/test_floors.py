@@ -59,7 +59,7 @@ ORDER = {
         "language_model", "contamination", "compression", "held_out_text", "task", "scoring", "tasks/", "runner",
     ],
     "havoc_training": [
-        "shelves", "batch_plan", "schedules", "parameter_groups", "memory/", "updater", "planner/", "memory_choice",
+        "shelves", "threads", "batch_plan", "schedules", "parameter_groups", "memory/", "updater", "planner/", "memory_choice",
         "optimizer", "optimizers/", "placement", "gradient_scaler", "step", "state", "validation", "metrics", "observers",
         "tracker", "trackers/", "checkpointing", "interrupts", "continuation", "data_stages", "repetition", "run_plan",
         "trainer", "build",
