@@ -46,6 +46,15 @@ class HeldOut:
     token_lengths: Tensor
     """[V] bytes of each id."""
 
+    def cut(self, size: int) -> HeldOut:
+        """The same rows in the same order, no more than `size` of them together."""
+        return replace(
+            self,
+            batches={
+                group: [part for b in batches for part in _cut(b, size)] for group, batches in self.batches.items()
+            },
+        )
+
 
 @dataclass(frozen=True)
 class FitResult:
@@ -233,6 +242,8 @@ class Trainer:
             self.state.step + 1, reason, smaller.micro_batch_size, self.plan.micro_batch_size,
         )  # fmt: skip
         self.plan = smaller
+        # As many rows without a backward pass may need more than a few with one.
+        self.held_out = self.held_out.cut(smaller.micro_batch_size)
         self.keeper.note_halving(step=self.state.step + 1, micro_batch_size=smaller.micro_batch_size)
 
     def _tell_the_last(self) -> None:
@@ -332,6 +343,11 @@ class Trainer:
             LOGGER.info("Saved %s (after %d steps).", folder, self.state.step)
         except Exception as second:
             LOGGER.warning("checkpoint_error could not be saved: %s", second)
+
+
+def _cut(batch: Batch, size: int) -> list[Batch]:
+    starts = range(0, len(batch.inputs), size)
+    return [Batch(batch.inputs[i : i + size], batch.labels[i : i + size], batch.lengths[i : i + size]) for i in starts]
 
 
 def _record(step: int, result: ValidationResult, seconds: float, is_best: bool) -> ValidationRecord:

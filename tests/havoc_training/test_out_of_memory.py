@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -184,6 +185,32 @@ def test_settings_that_ask_for_more_rows_again_are_followed(run):
     trainer.fit()
     again = run.resumed(**{**FOUR_ROWS, "gradient_accumulation_steps": 2, "rows_per_step": 4}, max_steps=5)
     assert again.plan.micro_batch_size == 4
+
+
+def test_from_then_on_held_out_rows_go_through_fewer_at_a_time_too(new_run):
+    """Regression: after a halving, as many rows as before without a backward pass could need more than was there."""
+    run, small = new_run("halved"), new_run("small")
+    trainer = run.trainer(**FOUR_ROWS, max_steps=2)
+    narrow = Narrow(2)
+    trainer.model.run_blocks_with(narrow)
+    rows = {
+        group: [row for batch in batches for row in batch.inputs] for group, batches in trainer.held_out.batches.items()
+    }
+    trainer.fit()
+    assert max(narrow.asked[1:]) == 2
+    after = trainer.held_out.batches
+    assert all(
+        len(batch.inputs) == len(batch.labels) == len(batch.lengths) for each in after.values() for batch in each
+    )
+    for group, batches in after.items():
+        assert np.array_equal(np.concatenate([batch.inputs for batch in batches]), rows[group])
+    small.trainer(**TWO_ROWS, max_steps=2).fit()
+    scores = [
+        [json.loads(line) for line in (each.folder / "logs" / "metrics.jsonl").read_text().splitlines()]
+        for each in (run, small)
+    ]
+    one, other = ([line["loss"] for line in lines if line["kind"] == "validation"] for lines in scores)
+    assert one == other
 
 
 def test_it_is_halved_as_often_as_needed_within_one_step(run):
