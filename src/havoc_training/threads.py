@@ -16,15 +16,19 @@ _CLEARLY_FASTER = 1.1
 _SIZE, _ROUNDS = 512, 5
 
 
-def choose_threads(wanted: int | None, *, cpuinfo: Path = Path("/proc/cpuinfo")) -> int:
+def choose_threads(wanted: int | None, *, cpuinfo: Path | None = None) -> int:
     """Set torch's threads and give their number.
 
     As wanted; else OMP_NUM_THREADS; else one for every core. Where cores run two threads each, both numbers are measured
     on a matrix product followed by a pass over its result, and the larger one must be clearly faster.
+
+    Args:
+        wanted: by the settings, or by the run that goes on.
+        cpuinfo: what Linux says of the processors; None: its own file.
     """
     if wanted is not None or os.environ.get("OMP_NUM_THREADS", "").isdigit():
         return set_threads(wanted)
-    logical, physical = set_threads(None), count_cores(cpuinfo)
+    logical, physical = set_threads(None), count_cores(cpuinfo or Path("/proc/cpuinfo"))
     if physical is None or not physical < logical <= 2 * physical:
         return logical
     return set_threads(faster_of(physical, logical, seconds_with))

@@ -226,11 +226,18 @@ class Trainer:
             self._halve(reason)
 
     def _halve(self, reason: str) -> None:
-        smaller = halve_micro_batch(self.plan) if self.world.size == 1 else None
+        if self.world.size > 1:
+            raise PlanError(
+                "memory",
+                f"ran out at a micro-batch of {self.plan.micro_batch_size} rows ({reason}), and devices that train together "
+                "do not halve it by themselves.",
+                "Lower batch_size and raise gradient_accumulation_steps by the same factor.",
+            )
+        smaller = halve_micro_batch(self.plan)
         if smaller is None:
             raise PlanError(
                 "memory",
-                f"ran out at a micro-batch of {self.plan.micro_batch_size} rows, which cannot be halved ({reason}).",
+                f"ran out at a micro-batch of 1 row, which cannot be halved ({reason}).",
                 "Use a preset that needs less (`havoc plan` shows them), `recompute: full`, or shorter rows.",
             )
         self.model.zero_grad(set_to_none=True)
