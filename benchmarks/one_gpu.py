@@ -53,6 +53,7 @@ from havoc_core.distributed import World
 from havoc_core.errors import HavocError
 from havoc_core.layers.attention import attend, attend_in_blocks
 from havoc_core.layers.segments import Segments
+from havoc_core.tensor_file import TensorSource
 from havoc_training.memory.arena import Arena
 from havoc_training.memory.host_link import HostLink
 from havoc_training.memory.presets import plan_memory
@@ -168,7 +169,12 @@ def placed_alike(memory: str, bench: Bench) -> bool:
         settings = StepSettings(config.max_grad_norm, config.z_loss_weight, World())
         for step in range(5):
             train_step(model, updater, batches(config, seed=step, whole_rows=False), lr_factor=1.0, settings=settings)
-        states.append({n: {k: v.cpu().clone() for k, v in kept.items()} for n, kept in updater.state_dict().items()})
+        states.append(
+            {
+                n: {k: v.made() if isinstance(v, TensorSource) else v.clone() for k, v in kept.items()}
+                for n, kept in updater.state_dict().items()
+            }
+        )
     one, other = states
     return all(torch.equal(one[name][key], other[name][key]) for name in one for key in one[name])
 

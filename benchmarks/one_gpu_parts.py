@@ -133,7 +133,7 @@ def put_together(config: TrainingConfig, device: torch.device, *, exact_start: b
         config=config,
         memory=plan_memory(config, preset=config.memory, working="bfloat16"),
         device=device,
-        compilation=choose_compilation(config.compile, device=device, total_seconds=0.0),
+        compilation=choose_compilation(config.compile, device=device, total_flops=0.0),
     )
     return model, updater
 

@@ -45,7 +45,7 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return _this_gpu()
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if not there[name]:
@@ -55,7 +55,12 @@ def choose_device(name: str) -> torch.device:
             f"'{name}' was asked for, but there is none here{built}.",
             "Use `--device auto` or `--device cpu`.",
         )
-    return torch.device(name)
+    return _this_gpu() if name == "cuda" else torch.device(name)
+
+
+def _this_gpu() -> torch.device:
+    """With its number: a device without one is not equal to that of a tensor on it. torchrun gives each rank its own."""
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def choose_precision(config: TrainingConfig, device: torch.device) -> Precision:

@@ -103,9 +103,7 @@ def place_weights(model: Decoder, weights: Mapping[str, Tensor], *, dtype: torch
     model's own; the caller has compared them.
     """
     kinds = {name: dtype if parameter.dim() > 1 else torch.float32 for name, parameter in model.named_parameters()}
-    bind_weights(
-        model, {name: weights[name].to(device=device, dtype=kind, copy=True) for name, kind in kinds.items()}
-    )
+    bind_weights(model, {name: weights[name].to(device=device, dtype=kind, copy=True) for name, kind in kinds.items()})
 
 
 def bind_weights(model: Decoder, values: Mapping[str, Tensor]) -> None:

@@ -62,6 +62,13 @@ class TensorSource:
 
         return cls(tuple(tensor.shape), tensor.dtype, copy)
 
+    def made(self) -> Tensor:
+        """The tensor itself, on the CPU."""
+        out = torch.empty(self.shape, dtype=self.dtype)
+        with torch.no_grad():
+            self.fill(out)
+        return out
+
     @property
     def nbytes(self) -> int:
         """Bytes of all values."""

@@ -37,8 +37,8 @@ from havoc_training.memory_choice import MemoryChoice, choose_memory
 from havoc_training.metrics import Yardstick
 from havoc_training.observers import MetricsFile, Observer, RunFacts, Screen
 from havoc_training.placement import Compilation, choose_compilation, place
+from havoc_training.planner import machine as planned
 from havoc_training.planner.device_rates import measure_matmul_rate
-from havoc_training.planner.machine import machine_here
 from havoc_training.repetition import check_repetition, repetition_warnings
 from havoc_training.run_plan import plan_run, write_plan
 from havoc_training.schedules import Schedule, choose
@@ -91,7 +91,7 @@ def build_trainer(
     plan = _plan(config, continued, machine.world, loader=loader, micro_batch_size=kept.micro_batch_size)
     check_repetition(loader, config.data, num_slots=plan.total_steps * plan.rows_per_step, total_steps=plan.total_steps)
     compilation = _compilation(config, continued, machine.device, total_flops=_total_flops(config, plan))
-    _write_plan(config, kept, machine, batches=plan, loader=loader)
+    _write_plan(config, kept, machine, continued, batches=plan, loader=loader)
     identity = _identity(config, data, loader)
     if continued is not None:
         refuse_another_run(config, identity, continued)
@@ -110,7 +110,11 @@ def build_trainer(
         observers=_observers(config) if machine.world.rank == 0 else [],
         held_out=_held_out(loader, data, plan, num_rows=num_held_out),
         step_settings=StepSettings(
-            config.max_grad_norm, config.z_loss_weight, machine.world, loss_kernel=compilation.loss
+            config.max_grad_norm,
+            config.z_loss_weight,
+            machine.world,
+            loss_kernel=compilation.loss,
+            reads_late=machine.device.type == "cuda",
         ),
         intervals=Intervals(save=config.save_every_n_steps, validate=config.eval_every_n_steps),
         precision=machine.precision,
@@ -154,7 +158,13 @@ def _num_held_out(config: TrainingConfig, continued: SavedRun | None) -> int:
 
 
 def _write_plan(
-    config: TrainingConfig, kept: MemoryChoice, machine: Machine, *, batches: BatchPlan, loader: Loader
+    config: TrainingConfig,
+    kept: MemoryChoice,
+    machine: Machine,
+    continued: SavedRun | None,
+    *,
+    batches: BatchPlan,
+    loader: Loader,
 ) -> None:
     plan = plan_run(
         config,
@@ -165,7 +175,7 @@ def _write_plan(
         matmul_flops_per_s=_matmul_rate(machine.device, machine.precision.working),
     )
     if plan is not None and machine.world.rank == 0:
-        write_plan(plan, config)
+        write_plan(plan, config, first_step=0 if continued is None else continued.state["step"])
 
 
 def _choose_memory(
@@ -176,7 +186,7 @@ def _choose_memory(
     same_device = continued is not None and continued.resolved["device"] == machine.device.type
     chosen = choose_memory(
         config,
-        machine_here(config.device),
+        _machine_of(machine.device, config),
         working=machine.precision.working_name,
         world_size=machine.world.size,
         kept=continued.resolved if continued is not None and same_device else None,
@@ -185,6 +195,16 @@ def _choose_memory(
     for reason in chosen.choice.reasons if chosen.choice is not None else ():
         LOGGER.info(reason)
     return chosen
+
+
+def _machine_of(device: torch.device, config: TrainingConfig) -> planned.Machine:
+    """What the planner is told: of a GPU by torch, which knows which one is meant and whether others hold memory there."""
+    if device.type != "cuda":
+        return planned.machine_here(config.device)
+    free, total = torch.cuda.mem_get_info(device)
+    others = max(0, total - free - planned.CONTEXT_BYTES)
+    gpu = planned.Gpu(torch.cuda.get_device_name(device), total, others, free)
+    return planned.machine_of_gpu(gpu, planned.read_host())
 
 
 @functools.cache

@@ -195,12 +195,13 @@ class CheckpointKeeper:
             CheckpointError: it cannot be written; earlier ones are untouched.
         """
         target = self.folder / name
+        remembered = optimizer.state_dict()  # first: it waits for weights that are on their way to the host
         with checkpoint.writing(target) as folder:
             # As sources: written one at a time, and a view without all of the storage behind it.
             checkpoint.save_tensors(
                 folder / "model.pt", {name: TensorSource.of(weight) for name, weight in model.state_dict().items()}
             )
-            checkpoint.save_tensors(folder / "optimizer.pt", optimizer.state_dict())
+            checkpoint.save_tensors(folder / "optimizer.pt", remembered)
             rates = [group["lr"] for group in optimizer.param_groups()]
             checkpoint.save_tensors(
                 folder / "scheduler.pt",

@@ -16,7 +16,7 @@ from havoc_training.state import TrainState
 _FOLLOWED = (
     "learning_rate", "min_learning_rate", "lr_scheduler_type", "decay_fraction", "warmup_steps", "max_steps", "max_epochs",
     "weight_decay", "max_grad_norm", "rows_per_step", "adam_beta1", "adam_beta2", "adam_epsilon", "z_loss_weight",
-    "decay_embeddings", "optimizer_options", "use_amp", "amp_dtype",
+    "decay_embeddings", "optimizer_options", "use_amp", "amp_dtype", "recompute", "fp8",
 )  # fmt: skip
 """Settings that may change between two parts of a run; each change is announced."""
 

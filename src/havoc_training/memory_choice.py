@@ -66,5 +66,13 @@ def choose_memory(
 
 
 def _asks_for_the_same(config: TrainingConfig, saved: TrainingConfig) -> bool:
-    names = ("memory", "memory_options", "recompute", "batch_size", "gradient_accumulation_steps", "rows_per_step")
+    names = (
+        "memory",
+        "memory_options",
+        "recompute",
+        "fp8",
+        "batch_size",
+        "gradient_accumulation_steps",
+        "rows_per_step",
+    )
     return all(getattr(config, name) == getattr(saved, name) for name in names)

@@ -107,6 +107,9 @@ class WholeOptimizer:
         torch._foreach_mul_(list(gradients.values()), factor)
         self.step(gradients)
 
+    def take_back(self, updates: int) -> None:
+        """Nothing: an update that is left out is never asked for."""
+
     def step(self, gradients: Mapping[str, Tensor]) -> None:
         """Update masters and working weights.
 

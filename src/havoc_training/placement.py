@@ -84,7 +84,7 @@ def place(
         for block in blocks if memory.recompute != "selective" else []:
             # Blocks are alike, so they share one compilation. dynamic=False: a second shape (the last, smaller batch of
             # a validation) gets code of its own instead of slower code for all.
-            block.compile(dynamic=False)
+            block.compile(fullgraph=True, dynamic=False)
     full = FullRecompute(offload_to=HostLink(device) if memory.offload_activations else None)
     if memory.streams:
         model.run_blocks_with(StreamedBlocks(model, flat, slots, recompute=full))

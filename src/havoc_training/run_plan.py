@@ -61,8 +61,9 @@ def plan_run(
     return make_plan(config, kept.choice, kept.machine, schedule)
 
 
-def write_plan(plan: Plan, config: TrainingConfig) -> None:
-    """Keep a plan as logs/plan.json."""
+def write_plan(plan: Plan, config: TrainingConfig, *, first_step: int = 0) -> None:
+    """Keep a plan as logs/plan.json; that of a later part, from a step on, as logs/plan_from_step_N.json beside it."""
     path = RunFiles.of(config).plan
+    path = path.with_name(f"plan_from_step_{first_step}.json") if first_step else path
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(plan.to_json(), encoding="utf-8")

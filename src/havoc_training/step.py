@@ -28,6 +28,9 @@ class StepSettings:
     world: World
     loss_kernel: bool = False
     """Use the compiled cross-entropy of the CPU where it takes the format; it has been loaded."""
+    reads_late: bool = False
+    """Ask for the next step before the numbers of this one are read, as a GPU allows; an update whose gradient is not
+    finite is then left out on the device."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class DeviceBatch:
         return cls(
             inputs.pin_memory().to(device, non_blocking=True),
             labels.pin_memory().to(device, non_blocking=True),
-            Segments(starts),
+            Segments(starts, segments.one_each),
         )
 
 
@@ -185,7 +188,7 @@ def start_step(
         torch.stack([total, norm]), learning_rate=rate, scored_tokens=scored, scales_loss=loss_scale != 1.0
     )
     factor = clipping(norm, settings.max_grad_norm)
-    if device.type == "cuda" and optimizer.leaves_out and not step.scales_loss:
+    if settings.reads_late and optimizer.leaves_out and not step.scales_loss:
         _update(optimizer, factor, left_out=(~torch.isfinite(norm)).float())
     elif not step.read().overflow:
         _update(optimizer, factor)

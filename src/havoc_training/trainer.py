@@ -12,7 +12,7 @@ from torch import Tensor
 
 from havoc_core.device import Precision, memory_peaks, peak_memory_bytes
 from havoc_core.distributed import World
-from havoc_core.errors import HavocError, PlanError
+from havoc_core.errors import HavocError, PlanError, TrainingError
 from havoc_core.log import LOGGER
 from havoc_core.model import Decoder
 from havoc_data.loading.ledger import batch_hash
@@ -76,6 +76,7 @@ class _Asked:
     """An update that was asked for and whose numbers have not been read."""
 
     step: UnreadStep
+    before: TrainState
     number: int
     began: float
     data_seconds: float
@@ -168,6 +169,7 @@ class Trainer:
 
     def _update(self) -> None:
         began = time.perf_counter()
+        before = self.state
         unread, rows, data_seconds = self._start()
         earlier = self._asked
         if earlier is not None and not earlier.step.is_there:
@@ -183,11 +185,11 @@ class Trainer:
         )
         slots = (self.state.next_slot - len(hashes), self.state.next_slot)
         epoch = self.state.next_slot / self.loader.rows_per_epoch
-        self._asked = _Asked(unread, self.state.step, began, data_seconds, epoch, hashes, slots)
+        self._asked = _Asked(unread, before, self.state.step, began, data_seconds, epoch, hashes, slots)
         # A GPU works on this update while the host reads the numbers of the one before.
         if earlier is not None:
             self._tell(earlier)
-        if self.model.head.device.type != "cuda":
+        if not self.step_settings.reads_late:
             self._tell_the_last()
 
     def _start(self) -> tuple[UnreadStep, list[Row], float]:
@@ -260,7 +262,13 @@ class Trainer:
             self._tell(asked)
 
     def _tell(self, asked: _Asked) -> None:
-        result = asked.step.read()
+        try:
+            result = asked.step.read()
+        except TrainingError:
+            # This update and those asked for after it were left out: the state is that before them.
+            self.optimizer.take_back(self.state.step - asked.before.step)
+            self.state, self._asked = asked.before, None
+            raise
         now = time.perf_counter()
         # The update before this one may have been read after this one began: its time is not counted twice.
         seconds, self._read_at = now - max(asked.began, self._read_at), now
@@ -334,6 +342,8 @@ class Trainer:
         """checkpoint_error, where possible. The error itself is shown by the caller and must not be hidden by another."""
         if isinstance(error, KeyboardInterrupt | SystemExit) or self.world.rank != 0:
             return
+        if self.model.head.device.type == "cuda":
+            torch.cuda.synchronize()  # weights on the host may still be on their way
         weights = self.model.state_dict().values()
         # Other HavocErrors are raised between updates or before one; anything else may have cut an update in two.
         between = isinstance(error, HavocError) and not isinstance(error.__cause__, HalfUpdateError)

@@ -30,6 +30,9 @@ class Updater(Protocol):
     def update(self, factor: Tensor, *, left_out: Tensor | None = None) -> None:
         """Update every weight from the gradients' sums times `factor`; 1 in `left_out` leaves all as it is."""
 
+    def take_back(self, updates: int) -> None:
+        """Count no longer the last updates that were asked for and left out."""
+
     def state_dict(self) -> Mapping[str, Mapping[str, Any]]:
         """Per parameter name: `master` and whatever is remembered of it."""
 

@@ -78,16 +78,10 @@ class Run:
 
 def materialised(state):
     """A state dict with every source of values asked for them, as a checkpoint does."""
-    out = {}
-    for name, kept in state.items():
-        out[name] = {}
-        for key, value in kept.items():
-            if not isinstance(value, torch.Tensor):
-                made = torch.empty(value.shape, dtype=value.dtype)
-                value.fill(made)
-                value = made
-            out[name][key] = value
-    return out
+    return {
+        name: {key: value if isinstance(value, torch.Tensor) else value.made() for key, value in kept.items()}
+        for name, kept in state.items()
+    }
 
 
 def batch(seed, rows=2):

@@ -35,7 +35,7 @@ from havoc_training.memory.host_link import HostLink, Mark
 from havoc_training.memory.presets import MemoryPlan
 from havoc_training.parameter_groups import name_groups
 
-_PIECE = {"cuda": 4_194_304, "cpu": 262_144}
+_PIECE, _PIECE_CPU = 4_194_304, 262_144
 """Values updated at once: enough to fill a GPU; on a CPU few enough for its cache."""
 _ROOMS = 3
 """Pieces under way between host and device: one comes, one is worked on, one goes."""
@@ -73,6 +73,7 @@ class FlatOptimizer:
         self._seed = config.seed
         self._betas, self._epsilon = (config.adam_beta1, config.adam_beta2), config.adam_epsilon
         self._updates = 0
+        self._left_out: Tensor | None = None
         self.version = 0
         """Goes up whenever weights change, so that copies of them can be told to be old."""
         parameters = dict(model.named_parameters())
@@ -98,8 +99,12 @@ class FlatOptimizer:
             }
             for group in name_groups(model, decay_embeddings=config.decay_embeddings)
         ]
-        self._link = HostLink(device)
-        self._rooms = self._make_rooms() if plan.states_on == "host" and device.type == "cuda" else []
+        self.link = HostLink(device)
+        """The way between host and device; who streams weights shares it, so that they come after they were sent."""
+        self._piece = _PIECE_CPU if device.type == "cpu" else _PIECE
+        # On a CPU the host's memory is the device's: what lies there is worked on in place.
+        staged = plan.states_on == "host" and device.type != "cpu"
+        self._rooms = self._make_rooms() if staged else []
 
     def param_groups(self) -> Iterable[dict[str, Any]]:
         """Groups with `lr`, and the `initial_lr` that the schedule multiplies."""
@@ -123,6 +128,9 @@ class FlatOptimizer:
             left_out: float32 scalar on the device; 1 leaves everything as it is. None: the gradients are known to be finite.
         """
         self._updates += 1
+        if left_out is not None:
+            # Once a gradient was not finite nothing is updated any more: the host hears of it only after it asked for more.
+            left_out = self._left_out = left_out if self._left_out is None else torch.maximum(left_out, self._left_out)
         for piece, kept in self._staged():
             total = self.gradients[piece.name][piece.start : piece.start + kept.working.numel()]
             # Float32 sums are scaled where they lie: this is their last use.
@@ -133,8 +141,13 @@ class FlatOptimizer:
             )
             streams = Streams(self._seed, piece.name, self._updates, piece.start)
             update(kept, near, rule=rule, streams=streams, rounding=self.plan.rounding)
-        self._link.settle()
+        self.link.settle()
         self.version += 1
+
+    def take_back(self, updates: int) -> None:
+        """Count no longer the last updates that were asked for and left out, and make updates again from here on."""
+        self._updates -= updates
+        self._left_out = None
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """Per parameter name: master, exp_avg, exp_avg_sq (float32, or bfloat16 where kept so) and step.
@@ -142,7 +155,7 @@ class FlatOptimizer:
         The same whatever the plan, so that a run can be resumed under another. Values that have to be worked out are made
         when they are written.
         """
-        self._link.finish()
+        self.link.finish()
         return {name: self._saved(name, kept) for name, kept in self._kept.items()}
 
     @torch.no_grad()
@@ -193,7 +206,7 @@ class FlatOptimizer:
         return {name: Kept(**{what: arenas[key][name] for what, key in of.items()}) for name, of in homes.items()}
 
     def _pieces(self) -> Iterator[_Piece]:
-        size = _PIECE["cuda" if self.device.type == "cuda" else "cpu"]
+        size = self._piece
         group_of = {name: number for number, group in enumerate(self._groups) for name in group["names"]}
         for name, kept in self._kept.items():
             total = kept.working.numel()
@@ -209,8 +222,8 @@ class FlatOptimizer:
         free: list[Mark] = [None] * _ROOMS
         for number, piece in enumerate(self._pieces()):
             room = number % _ROOMS
-            near = self._near(piece.kept, room)
-            arrived = self._link.to_device(_moved(near, piece.kept), after=free[room])
+            near = self._near(piece, room)
+            arrived = self.link.to_device(_moved(near, piece.kept), after=free[room])
             if coming is not None:
                 yield from self._worked(coming, free)
             coming = (piece, near, arrived, room)
@@ -219,20 +232,21 @@ class FlatOptimizer:
 
     def _worked(self, coming: tuple[_Piece, Kept, Mark, int], free: list[Mark]) -> Iterator[tuple[_Piece, Kept]]:
         piece, near, arrived, room = coming
-        self._link.wait(arrived)
+        self.link.wait(arrived)
         yield piece, near
         copies = [(far, here) for here, far in _moved(near, piece.kept)]
-        free[room] = self._link.to_host(copies, after=self._link.mark())
+        free[room] = self.link.to_host(copies, after=self.link.mark())
 
-    def _near(self, kept: Kept, room: int) -> Kept:
+    def _near(self, piece: _Piece, room: int) -> Kept:
         """Tensors on the device for a piece: its own where they are there already."""
-        if kept.first.device == self.device:
+        kept = piece.kept
+        if len(self._shapes[piece.name]) < 2:  # vectors are on the device, state and all
             return kept
         spare = self._rooms[room].piece(0, kept.working.numel())
-        return replace(spare, working=kept.working) if kept.working.device == self.device else spare
+        return spare if piece.name in self._streamed else replace(spare, working=kept.working)
 
     def _make_rooms(self) -> list[Kept]:
-        parts = parts_of(_PIECE["cuda"], self.plan)
+        parts = parts_of(self._piece, self.plan)
         return [
             Kept(**{what: torch.empty(n, dtype=dtype, device=self.device) for what, (n, dtype) in parts.items()})
             for _ in range(_ROOMS)
@@ -263,4 +277,4 @@ def _fill(out: Tensor, values: Tensor) -> None:
 def _moved(near: Kept, far: Kept) -> list[tuple[Tensor, Tensor]]:
     """(on the device, on the host) of all that is not on the device anyway."""
     pairs = zip(near.tensors(), far.tensors(), strict=True)
-    return [(here, there) for here, there in pairs if here.device != there.device]
+    return [(here, there) for here, there in pairs if here is not there]

@@ -18,7 +18,7 @@ from havoc_core.layers.attention import Sight
 from havoc_core.layers.block import BlockRunner
 from havoc_core.model import Decoder
 from havoc_training.memory.flat_optimizer import FlatOptimizer
-from havoc_training.memory.host_link import HostLink, Mark
+from havoc_training.memory.host_link import Mark
 
 _SLOTS = 2
 
@@ -82,7 +82,7 @@ class StreamedBlocks:
     ) -> None:
         self._optimizer = optimizer
         self._recompute = recompute
-        self._link = HostLink(model.head.device)
+        self._link = optimizer.link
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         self._sources: list[Mapping[str, nn.Parameter]] = [dict(block.named_parameters()) for block in model.blocks]
         self._names = [{inner: names[id(p)] for inner, p in block.items()} for block in self._sources]

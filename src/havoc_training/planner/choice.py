@@ -248,7 +248,7 @@ def _reasons(room: _Room, plan: MemoryPlan, size: int, sizes: Sequence[int]) -> 
     """What was chosen, and why not more."""
     machine, length = room.machine, room.config.data.max_sequence_length
     if room.config.memory == "auto":
-        yield f"{described(plan)} is the first that fits: {_character(plan)}."
+        yield f"{described(plan)} is the first that fits: {_character(plan, room.config.optimizer)}."
     larger = [other for other in sizes if other > size]
     level = room.levels(plan)[-1]
     more = next((other for other in reversed(larger) if room.fits(room.ledger(level, other))), None)
@@ -276,10 +276,10 @@ def _reasons(room: _Room, plan: MemoryPlan, size: int, sizes: Sequence[int]) -> 
         yield f"The {machine.name} has no bfloat16 units; `amp_dtype: float16` is what it is made for."
 
 
-def _character(plan: MemoryPlan) -> str:
-    """How close its updates are to AdamW by the book."""
+def _character(plan: MemoryPlan, optimizer: str) -> str:
+    """How close its updates are to those of the optimizer by the book."""
     if plan.exact:
-        exact = "textbook AdamW"
+        exact = "textbook AdamW" if optimizer == "adamw" else f"{optimizer} on whole float32 masters"
     else:
         exact = f"{'an exact master' if plan.master != 'none' else 'no master'} and {plan.moments} moments"
     return exact + (", gradients summed in bfloat16" if plan.gradients == "bfloat16" else "")
@@ -290,7 +290,7 @@ def _refusal(room: _Room, tried: Sequence[MemoryPlan], sizes: Sequence[int]) -> 
     first = room.levels(tried[0])[-1]
     at = next(size for size in room.divisors if size <= room.config.batch_size)  # the micro-batch as set
     found = _found(room, room.ledger(first, sizes[-1]))
-    remedy = _smaller_micro_batch(room, first, at) or _other_setting(room, at)
+    remedy = _smaller_micro_batch(room, first, at) or _usual_formats(room) or _other_setting(room, at)
     if remedy:
         return PlanError("memory", found, remedy)
     if (shorter := _shorter_rows(room, tried)) is not None:
@@ -330,6 +330,23 @@ def _smaller_micro_batch(room: _Room, memory: MemoryPlan, at: int) -> str:
     )
 
 
+def _usual_formats(room: _Room) -> str:
+    """AdamW on bfloat16 weights, where other settings shut out the presets that keep state on the host."""
+    usual = {"optimizer": "adamw", "optimizer_options": {}, "use_amp": True, "amp_dtype": "bfloat16"}
+    config = room.config
+    if room.machine.kind == "cpu" or (config.optimizer == "adamw" and room.working == "bfloat16"):
+        return ""
+    try:
+        choice = choose(config.model_copy(update=usual), room.machine, working="bfloat16")
+    except (ConfigError, PlanError):
+        return ""
+    why = f"optimizer '{config.optimizer}'" if config.optimizer != "adamw" else f"{room.working} weights"
+    return (
+        f"With AdamW on bfloat16 weights (--optimizer adamw --use-amp true --amp-dtype bfloat16) {described(choice.memory)} "
+        f"fits: {gib(choice.ledger.peak_bytes)} GiB. State on the host does not go with {why}."
+    )
+
+
 def _other_setting(room: _Room, at: int) -> str:
     """The settings nearest to textbook AdamW that fit; before them, the one that would fit with more host memory."""
     if room.machine.kind == "cpu":
@@ -352,7 +369,7 @@ def _other_setting(room: _Room, at: int) -> str:
         if room.fits_host(host):
             return f"{begin} {setting} {needs}: {_as_flags(room, preset, options, size)}."
         near = near or f"With {setting} {needs} ({gib(found or 0)} found)"
-    return ""
+    return f"{near}." if near else ""
 
 
 def _as_flags(room: _Room, preset: str, options: dict[str, Any], size: int) -> str:
