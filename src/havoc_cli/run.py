@@ -51,10 +51,10 @@ def run_stages(config: TrainingConfig, *, command: str) -> int:
     from havoc_data.prepare.tokenize import build_store, store_key
     from havoc_data.prepare.train_tokenizer import make_tokenizer, tokenizer_key
     from havoc_data.store import TokenStore
-    from havoc_training.build import choose_machine
+    from havoc_training.build import check_fit
 
     choose_device(config.device)
-    choose_machine(config, None)  # whether it fits is said before any work is done
+    check_fit(config)  # whether it fits is said before any work is done
     files, stages = RunFiles.of(config), StageLog.open(RunFiles.of(config).stages)
     corpus_key = inputs_key(collecting(config))
     stages.do(

@@ -91,9 +91,9 @@ class FirstWeights(Mapping[str, Tensor]):
         return len(self._shapes)
 
 
-def first_weights(model: Decoder, *, seed: int) -> Mapping[str, Tensor]:
-    """Starting values by name; see `FirstWeights`."""
-    return FirstWeights(model, seed=seed)
+def first_weights(model: Decoder, *, seed: int) -> dict[str, Tensor]:
+    """All starting values at once; see `FirstWeights`."""
+    return dict(FirstWeights(model, seed=seed))
 
 
 def place_weights(model: Decoder, weights: Mapping[str, Tensor], *, dtype: torch.dtype, device: torch.device) -> None:

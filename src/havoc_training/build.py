@@ -17,7 +17,7 @@ from havoc_core.device import Precision, choose_device, choose_precision, set_se
 from havoc_core.distributed import World
 from havoc_core.errors import CheckpointError
 from havoc_core.log import LOGGER
-from havoc_core.model import first_weights
+from havoc_core.model import FirstWeights
 from havoc_core.models import havoc
 from havoc_core.run_files import RunFiles
 from havoc_data.loading.loader import Loader
@@ -33,11 +33,10 @@ from havoc_training.continuation import (
 )
 from havoc_training.data_stages import saved_stages, staged_loader
 from havoc_training.memory.presets import MemoryPlan
-from havoc_training.memory_choice import MemoryChoice, choose_memory
+from havoc_training.memory_choice import MemoryChoice, choose_memory, machine_of
 from havoc_training.metrics import Yardstick
 from havoc_training.observers import MetricsFile, Observer, RunFacts, Screen
 from havoc_training.placement import Compilation, choose_compilation, place
-from havoc_training.planner import machine as planned
 from havoc_training.planner.device_rates import measure_matmul_rate
 from havoc_training.repetition import check_repetition, repetition_warnings
 from havoc_training.run_plan import plan_run, write_plan
@@ -109,18 +108,19 @@ def build_trainer(
         keeper=_keeper(config, data, loader, identity, resolved),
         observers=_observers(config) if machine.world.rank == 0 else [],
         held_out=_held_out(loader, data, plan, num_rows=num_held_out),
-        step_settings=StepSettings(
-            config.max_grad_norm,
-            config.z_loss_weight,
-            machine.world,
-            loss_kernel=compilation.loss,
-            reads_late=machine.device.type == "cuda",
-        ),
+        step_settings=_step_settings(config, machine, compilation),
         intervals=Intervals(save=config.save_every_n_steps, validate=config.eval_every_n_steps),
         precision=machine.precision,
         state=state,
         facts=_facts(config, plan, machine, data, loader),
         yardstick=_yardstick(config, machine, kept),
+    )
+
+
+def _step_settings(config: TrainingConfig, machine: Machine, compilation: Compilation) -> StepSettings:
+    late = machine.device.type == "cuda"
+    return StepSettings(
+        config.max_grad_norm, config.z_loss_weight, machine.world, loss_kernel=compilation.loss, reads_late=late
     )
 
 
@@ -186,25 +186,23 @@ def _choose_memory(
     same_device = continued is not None and continued.resolved["device"] == machine.device.type
     chosen = choose_memory(
         config,
-        _machine_of(machine.device, config),
+        machine_of(machine.device, config),
         working=machine.precision.working_name,
         world_size=machine.world.size,
         kept=continued.resolved if continued is not None and same_device else None,
         kept_config=continued.config if continued is not None else None,
     )
-    for reason in chosen.choice.reasons if chosen.choice is not None else ():
-        LOGGER.info(reason)
+    if chosen.choice is not None:
+        ledger = chosen.choice.ledger
+        LOGGER.info(
+            "Plan: %.2f GiB at the worst moment of a step (%s)%s.",
+            ledger.peak_bytes / 2**30,
+            ledger.peak.name,
+            f", {ledger.host_bytes / 2**30:.1f} GiB of host memory" if ledger.host_bytes else "",
+        )
+        for reason in chosen.choice.reasons:
+            LOGGER.info("      %s", reason)
     return chosen
-
-
-def _machine_of(device: torch.device, config: TrainingConfig) -> planned.Machine:
-    """What the planner is told: of a GPU by torch, which knows which one is meant and whether others hold memory there."""
-    if device.type != "cuda":
-        return planned.machine_here(config.device)
-    free, total = torch.cuda.mem_get_info(device)
-    others = max(0, total - free - planned.CONTEXT_BYTES)
-    gpu = planned.Gpu(torch.cuda.get_device_name(device), total, others, free)
-    return planned.machine_of_gpu(gpu, planned.read_host())
 
 
 @functools.cache
@@ -263,6 +261,17 @@ def _keeper(
     )
 
 
+def check_fit(config: TrainingConfig) -> None:
+    """Whether a fresh run fits into the machine, before any work is done.
+
+    Raises:
+        ConfigError: the device is not there, or lacks what the settings ask for.
+        PlanError: it does not fit; names the nearest setting that does.
+    """
+    machine = choose_machine(config, None)
+    choose_memory(config, machine_of(machine.device, config), working=machine.precision.working_name)
+
+
 def choose_machine(config: TrainingConfig, continued: SavedRun | None) -> Machine:
     """Device, precision and threads; what was chosen automatically at the first start is kept.
 
@@ -317,7 +326,7 @@ def _identity(config: TrainingConfig, data: PreparedData, loader: Loader) -> Ide
 
 def _starting_weights(model: havoc.HavocModel, config: TrainingConfig, saved: SavedRun | None) -> Mapping[str, Tensor]:
     if saved is None:
-        return first_weights(model, seed=config.seed)
+        return FirstWeights(model, seed=config.seed)
     weights = saved.weights()
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
     found = {name: tuple(w.shape) for name, w in weights.items() if name in shapes or name != "lm_head.weight"}

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
 from havoc_core.config import TrainingConfig
 from havoc_core.log import LOGGER
 from havoc_training.memory.presets import MemoryPlan, Working
 from havoc_training.planner.choice import Choice, choose
-from havoc_training.planner.machine import Machine
+from havoc_training.planner.machine import CONTEXT_BYTES, Gpu, Machine, machine_here, machine_of_gpu, read_host
 
 
 @dataclass(frozen=True)
@@ -76,3 +78,13 @@ def _asks_for_the_same(config: TrainingConfig, saved: TrainingConfig) -> bool:
         "rows_per_step",
     )
     return all(getattr(config, name) == getattr(saved, name) for name in names)
+
+
+def machine_of(device: torch.device, config: TrainingConfig) -> Machine:
+    """What the planner is told: of a GPU by torch, which knows which one is meant and whether others hold memory there."""
+    if device.type != "cuda":
+        return machine_here(config.device)
+    free, total = torch.cuda.mem_get_info(device)
+    others = max(0, total - free - CONTEXT_BYTES)
+    gpu = Gpu(torch.cuda.get_device_name(device), total, others, free)
+    return machine_of_gpu(gpu, read_host())

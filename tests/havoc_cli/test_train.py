@@ -73,7 +73,7 @@ def test_a_model_that_does_not_fit_is_refused_before_anything_is_built(havoc, co
     )
     said = havoc("train", "--config", path, "--data.fallback", "dummy")
     assert said.code == 3
-    assert said.message.startswith("PlanError  memory: this run needs about ")
+    assert said.message.startswith("PlanError  memory: this run needs ")
     assert "The largest named model that fits is" in said.message
     assert not (here / "run" / "corpus").exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +22,7 @@ from havoc_training.step import StepSettings, train_step
 CPU = torch.device("cpu")
 LENGTH = 64
 SHAPE = {
-    "size": "nano", "vocab_size": 512, "d_model": 64, "num_layers": 5, "max_seq_len": LENGTH,
+    "size": "nano", "vocab_size": 512, "d_model": 64, "num_layers": 3, "max_seq_len": LENGTH,
     "attention": {"num_heads": 2, "num_kv_heads": 1, "head_dim": 32}, "mlp": {"hidden_dim": 96},
 }  # fmt: skip
 
@@ -99,17 +100,23 @@ def assert_same(first, second):
         assert torch.equal(value, second[key]), key
 
 
+@functools.cache
+def fifty_steps(gradients, tied):
+    run = Run("fp32_master", memory_options={"gradients": gradients}, model={"tie_embeddings": tied}).train(50)
+    return run.losses, run.state()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 @pytest.mark.parametrize("gradients", ["float32", "bfloat16"])
 @pytest.mark.parametrize("preset", ["offload", "stream"])
 def test_state_on_the_host_changes_no_bit_in_50_steps(preset, gradients, tied):
     options = {"memory_options": {"gradients": gradients}, "model": {"tie_embeddings": tied}}
-    resident = Run("fp32_master", **options).train(50)
+    losses, state = fifty_steps(gradients, tied)
     elsewhere = Run(preset, **options).train(50)
-    assert elsewhere.losses == resident.losses
-    assert resident.losses[-1] < 0.9 * resident.losses[0]  # it learns, so there was something to get wrong
-    assert_same(elsewhere.state(), resident.state())
+    assert elsewhere.losses == losses
+    assert losses[-1] < 0.9 * losses[0]  # it learns, so there was something to get wrong
+    assert_same(elsewhere.state(), state)
 
 
 def test_gradients_summed_on_the_host_change_no_bit():
@@ -162,6 +169,7 @@ def test_float32_weights_stream_too():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what torch.compile imports
 def test_compiled_blocks_stream_bit_for_bit():
     options = {"compilation": Compilation(blocks=True, cpu_attention=False), "memory_options": {"gradients": "float32"}}
     assert_same(Run("stream", **options).train(3).state(), Run("fp32_master", **options).train(3).state())
@@ -173,15 +181,19 @@ def test_a_number_of_layers_that_the_slots_do_not_divide_and_a_single_one_stream
         assert_same(Run("stream", **options).train(3).state(), Run("fp32_master", **options).train(3).state())
 
 
+@functools.cache
+def exact_losses(steps):
+    return Run("fp32_master").train(steps).losses
+
+
 @pytest.mark.parametrize("preset", ["fp32_master_bf16m", "8bit", "bf16_sr"])
 def test_rounded_state_is_the_same_again_and_stays_near_the_exact_one(preset):
-    exact = Run("fp32_master").train(30)
-    rounded, again = Run(preset).train(30), Run(preset).train(30)
+    exact = exact_losses(20)
+    rounded, again = Run(preset).train(20), Run(preset).train(20)
     assert_same(rounded.state(), again.state())
-    assert rounded.losses != exact.losses
-    # 5 % of what was learnt; single runs of 30 steps on repeated text differ by about 1 %.
-    learnt = exact.losses[0] - exact.losses[-1]
-    assert abs(rounded.losses[-1] - exact.losses[-1]) < 0.05 * learnt
+    assert rounded.losses != exact
+    # 5 % of what was learnt; single runs of 20 steps on repeated text differ by about 1 %.
+    assert abs(rounded.losses[-1] - exact[-1]) < 0.05 * (exact[0] - exact[-1])
 
 
 @pytest.mark.parametrize("preset", ["fp32_master_bf16m", "8bit", "bf16_sr"])

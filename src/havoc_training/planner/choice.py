@@ -19,8 +19,7 @@ from havoc_training.planner.machine import Machine
 MARGIN = 0.02
 """Share of the device that a plan leaves free: for what the allocator cannot place, and for libraries' workspaces."""
 ENOUGH_TOKENS = 4096
-"""Tokens of a micro-batch from which matrix products are about as fast as they get; beyond, recompute costs more than a
-larger micro-batch gains."""
+"""Tokens of a micro-batch that fill a GPU; beyond, recompute costs more than a larger micro-batch gains."""
 
 _LEVELS: tuple[Recompute, ...] = ("none", "selective", "full")
 _FORMATS: dict[str, tuple[dict[str, Any], ...]] = {
@@ -332,15 +331,15 @@ def _smaller_micro_batch(room: _Room, memory: MemoryPlan, at: int) -> str:
 
 def _usual_formats(room: _Room) -> str:
     """AdamW on bfloat16 weights, where other settings shut out the presets that keep state on the host."""
-    usual = {"optimizer": "adamw", "optimizer_options": {}, "use_amp": True, "amp_dtype": "bfloat16"}
     config = room.config
-    if room.machine.kind == "cpu" or (config.optimizer == "adamw" and room.working == "bfloat16"):
-        return ""
+    usual = {"optimizer": "adamw", "optimizer_options": {}, "use_amp": True, "amp_dtype": "bfloat16"}
+    why = f"optimizer '{config.optimizer}'" if config.optimizer != "adamw" else f"{room.working} weights"
     try:
+        if room.machine.kind == "cpu" or why == "bfloat16 weights":
+            return ""
         choice = choose(config.model_copy(update=usual), room.machine, working="bfloat16")
     except (ConfigError, PlanError):
         return ""
-    why = f"optimizer '{config.optimizer}'" if config.optimizer != "adamw" else f"{room.working} weights"
     return (
         f"With AdamW on bfloat16 weights (--optimizer adamw --use-amp true --amp-dtype bfloat16) {described(choice.memory)} "
         f"fits: {gib(choice.ledger.peak_bytes)} GiB. State on the host does not go with {why}."
@@ -349,11 +348,8 @@ def _usual_formats(room: _Room) -> str:
 
 def _other_setting(room: _Room, at: int) -> str:
     """The settings nearest to textbook AdamW that fit; before them, the one that would fit with more host memory."""
-    if room.machine.kind == "cpu":
-        return ""
-    near = ""
-    found = room.machine.host_bytes
-    for preset, options in _OTHER_SETTINGS:
+    near, found = "", room.machine.host_bytes
+    for preset, options in () if room.machine.kind == "cpu" else _OTHER_SETTINGS:
         memory = room.plan(preset, options)
         if memory is None:
             continue

@@ -116,7 +116,7 @@ def test_an_option_changes_its_own_piece_alone():
 
 
 def test_float32_weights_are_their_own_masters_and_have_float32_gradients():
-    for preset in ("fp32_master", "fp32_master_bf16m", "offload", "stream", "8bit"):
+    for preset in ("fp32_master", "fp32_master_bf16m", "offload", "stream"):
         it = plan(preset, working="float32")
         assert (it.master, it.gradients) == ("own", "float32")
 
@@ -167,7 +167,7 @@ def test_options_of_fp32_master_are_refused_with_another_optimizer():
 def test_float16_weights_are_refused_beside_fp32_master():
     assert refusal("offload", working="float16") == (
         "memory",
-        "'offload' and its options are made for AdamW on bfloat16 or float32 weights; float16 weights needs whole float32 "
+        "'offload' and its options are made for AdamW on bfloat16 or float32 weights; float16 weights need whole float32 "
         "masters.",
         "Use `memory: fp32_master` without memory_options.",
     )

@@ -145,7 +145,9 @@ def test_what_is_registered_is_what_the_optimizer_allocates(preset):
 
 MUTATIONS = {
     "the second moment": (
-        'states["first moment"] = states["second moment"] = int(', 'states["first moment"] = int(', "plain"
+        'states["first moment"] = states["second moment"] = int(',
+        'states["first moment"] = int(',
+        "plain",
     ),
     "the remainder": ("int(plan.master_bytes * count)", "0", "plain"),
     "the sums of gradients": ('["gradient sums"] = int(plan.gradient_bytes * count)', '["gradient sums"] = 0', "plain"),
