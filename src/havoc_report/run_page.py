@@ -121,9 +121,7 @@ def _short(record: RunRecord) -> tuple[Part, ...]:
             (
                 Fact("Bits per byte, held out", cell_text(None if total is None else total.model, _bits), beside),
                 Fact("Exam", score, against),
-                Fact(
-                    "Training time", cell_text(record.speed.total_s, duration), _rate(record.speed.overall_tokens_per_s)
-                ),
+                Fact("Whole run", cell_text(record.speed.total_s, duration), _rate(record.speed.overall_tokens_per_s)),
                 Fact("Parameters", _short_count(record.model.parameters), f"{record.model.layers} layers"),
                 Fact(
                     "Tokens learnt from",

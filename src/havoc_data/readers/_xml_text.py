@@ -167,7 +167,7 @@ class XmlText:
         return self._titled(frame, blocks)
 
     def _inline(self, frame: _Frame) -> list[Piece]:
-        if frame.tag in names.REFERENCES and not frame.raw().strip():
+        if frame.tag in names.REFERENCES and not frame.title and not frame.raw().strip():
             keys = names.REFERENCES[frame.tag]
             target = next((frame.attributes[key] for key in keys if frame.attributes.get(key)), "")
             kind, dash, name = target.partition("-")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from havoc_core.config import TrainingConfig
-from havoc_core.model import first_weights
+from havoc_core.model import FirstWeights, first_weights
 from havoc_core.models import havoc
 from havoc_core.tensor_file import TensorSource
 from havoc_training.memory.adamw_update import Kept, Rule, Streams, keep_master, parts_of, update, widen_master
@@ -136,7 +136,7 @@ def test_weights_are_asked_for_one_at_a_time():
 
     config = config_of()
     model = havoc.build(config.model)
-    weights = OneAtATime(first_weights(model, seed=3))
+    weights = OneAtATime(FirstWeights(model, seed=3))
     FlatOptimizer(model, weights, config, plan_memory(config, preset="fp32_master", working="bfloat16"), CPU)
     assert weights.last is not None
     assert weights.together == []
