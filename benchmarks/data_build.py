@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--datatrove", type=Path, default=None, help="a Python that has datatrove and spacy")
     args = parser.parse_args()
 
-    from havoc_core.device import cpu_name
+    from havoc_core.processor import cpu_name
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -27,7 +27,7 @@ def main() -> None:
     import torch
 
     from havoc_core.config_files import resolve
-    from havoc_core.device import cpu_name
+    from havoc_core.processor import cpu_name
     from havoc_data.prepare.build import prepare
     from havoc_training.data_stages import make_loader
 

@@ -128,7 +128,7 @@ def prepare(study: Study) -> None:
 def run_one(study: Study, name: str, seed: int) -> Result:
     """Train one run from its beginning and add its result to the file."""
     from havoc_core.config_files import resolve
-    from havoc_core.device import cpu_name
+    from havoc_core.processor import cpu_name
     from havoc_training.build import build_trainer
     from havoc_training.continuation import find_checkpoint
     from havoc_training.memory.presets import plan_memory

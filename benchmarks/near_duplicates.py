@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--population", type=int, default=100_000)
     args = parser.parse_args()
 
-    from havoc_core.device import cpu_name
+    from havoc_core.processor import cpu_name
     from havoc_data.prepare.minhash import rensa_is_installed
     from havoc_data.prepare.shingles import shingle_batch
 

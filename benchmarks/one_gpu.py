@@ -48,11 +48,12 @@ from torch import Tensor
 
 from havoc_core.config import TrainingConfig
 from havoc_core.costs import num_parameters
-from havoc_core.device import choose_device, cpu_name, memory_peaks
+from havoc_core.device import choose_device, memory_peaks
 from havoc_core.distributed import World
 from havoc_core.errors import HavocError
 from havoc_core.layers.attention import attend, attend_in_blocks
 from havoc_core.layers.segments import Segments
+from havoc_core.processor import cpu_name
 from havoc_core.tensor_file import TensorSource
 from havoc_training.memory.arena import Arena
 from havoc_training.memory.host_link import HostLink

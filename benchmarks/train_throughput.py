@@ -281,7 +281,7 @@ def machine(litgpt_python: str | None) -> dict[str, Any]:
     import torch
     import transformers
 
-    from havoc_core.device import cpu_name
+    from havoc_core.processor import cpu_name
 
     ask = "from importlib.metadata import version; print(version('litgpt'), 'with torch', version('torch'))"
     litgpt = (

@@ -102,7 +102,8 @@ def gather(config: TrainingConfig, *, command: str, checkpoint: Path, stages: Ma
 def _machine(resolved: Mapping[str, Any]) -> record.Machine:
     import torch
 
-    from havoc_core.device import cpu_name, memory_bytes
+    from havoc_core.device import memory_bytes
+    from havoc_core.processor import cpu_name
 
     device = torch.device(resolved["device"])
     name = torch.cuda.get_device_name() if device.type == "cuda" and torch.cuda.is_available() else "CPU"

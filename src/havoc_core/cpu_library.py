@@ -6,7 +6,6 @@ Nothing depends on it: every kernel has a form in torch, which does the work whe
 from __future__ import annotations
 
 import ctypes
-import functools
 import hashlib
 import os
 import platform
@@ -15,6 +14,8 @@ import subprocess
 from pathlib import Path
 
 import torch
+
+from havoc_core.processor import cpu_flags
 
 _OPTIONS = (
     "-O3 -march=native -mprefer-vector-width=512 -fno-math-errno -fno-trapping-math -std=c++17 -shared -fPIC -fopenmp"
@@ -32,7 +33,7 @@ def is_buildable(needs: str) -> bool:
     Args:
         needs: a flag of /proc/cpuinfo, such as "avx512_bf16".
     """
-    return find_compiler() is not None and platform.system() == "Linux" and needs in _cpu_flags().split()
+    return find_compiler() is not None and platform.system() == "Linux" and needs in cpu_flags().split()
 
 
 def load(source: Path, *, needs: str, with_torch: bool = False, cache: Path | None = None) -> ctypes.CDLL | None:
@@ -54,7 +55,7 @@ def load(source: Path, *, needs: str, with_torch: bool = False, cache: Path | No
         command += [f"-L{Path(torch.__file__).parent / 'lib'}", "-ltorch_cpu"]
     folder = _default_cache() if cache is None else cache
     try:
-        identity = [source.read_text(encoding="utf-8"), *command, torch.__version__, _cpu_flags()]
+        identity = [source.read_text(encoding="utf-8"), *command, torch.__version__, cpu_flags()]
         digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
         library = folder / f"{source.stem}_{digest}.so"
         if not library.exists():
@@ -70,12 +71,3 @@ def load(source: Path, *, needs: str, with_torch: bool = False, cache: Path | No
 
 def _default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "havoc" / "kernels"
-
-
-@functools.cache
-def _cpu_flags() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("flags")), "")

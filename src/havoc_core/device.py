@@ -13,6 +13,7 @@ import torch
 
 from havoc_core.config import TrainingConfig
 from havoc_core.errors import ConfigError
+from havoc_core.processor import has_fast_bfloat16
 
 
 @dataclass(frozen=True)
@@ -71,21 +72,12 @@ def choose_precision(config: TrainingConfig, device: torch.device) -> Precision:
     """
     wanted = config.use_amp
     if wanted == "auto":
-        wanted = cpu_has_fast_bfloat16() if device.type == "cpu" else True
+        wanted = has_fast_bfloat16() if device.type == "cpu" else True
     if not wanted:
         return Precision(torch.float32, has_master=False, scales_loss=False)
     if config.amp_dtype == "float16":
         return Precision(torch.float16, has_master=True, scales_loss=True)
     return Precision(torch.bfloat16, has_master=True, scales_loss=False)
-
-
-def cpu_has_fast_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 matrices in hardware (AMX or AVX512-BF16, as Linux reports them)."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
 def set_threads(threads: int | None) -> int:
@@ -153,16 +145,3 @@ def memory_peaks(device: torch.device) -> MemoryPeaks:
             int(torch.cuda.max_memory_allocated(device)), int(torch.cuda.max_memory_reserved(device)), int(total - free)
         )
     return MemoryPeaks(None, None, peak_memory_bytes(device))
-
-
-def cpu_name() -> str:
-    """What the CPU calls itself."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    import platform
-
-    return platform.processor() or platform.machine()

@@ -12,7 +12,6 @@ from havoc_core.config import TrainingConfig
 from havoc_core.device import (
     choose_device,
     choose_precision,
-    cpu_has_fast_bfloat16,
     memory_bytes,
     memory_peaks,
     peak_memory_bytes,
@@ -20,6 +19,7 @@ from havoc_core.device import (
     set_threads,
 )
 from havoc_core.errors import ConfigError
+from havoc_core.processor import has_fast_bfloat16
 
 CPU = torch.device("cpu")
 
@@ -51,7 +51,7 @@ def test_use_amp_and_amp_dtype_give_the_format_of_the_weights(values, dtype, has
 
 
 def test_auto_takes_bfloat16_where_it_is_fast():
-    expected = torch.bfloat16 if cpu_has_fast_bfloat16() else torch.float32
+    expected = torch.bfloat16 if has_fast_bfloat16() else torch.float32
     assert choose_precision(TrainingConfig(use_amp="auto"), CPU).working == expected
     assert choose_precision(TrainingConfig(use_amp="auto"), torch.device("cuda")).working == torch.bfloat16
 

@@ -28,7 +28,7 @@ PROBLEMS_MAY_IMPORT = {"havoc_core.errors", "havoc_core.registry"}
 
 ORDER = {
     "havoc_core": [
-        "errors", "config", "config_files", "registry", "run_files", "device", "distributed", "log", "statistics", "labels",
+        "errors", "config", "config_files", "registry", "run_files", "processor", "device", "distributed", "log", "statistics", "labels",
         "fast_bpe", "tokenizer", "chat_format", "cpu_library", "layers/", "model", "models/", "loss_kernel", "loss", "costs",
         "tensor_file", "checkpoint",
     ],

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from havoc_core.config import TrainingConfig
+from havoc_core.processor import has_fast_bfloat16
 from havoc_training.memory.presets import Working
 from havoc_training.planner.cards import GIB, Card, card_of_device, find_card
 
@@ -180,12 +181,6 @@ def read_host(root: Path | None = None) -> Host:
     if limit is not None and limit < total:
         total, available = limit, min(available, max(0, limit - used))
     return Host(total, available, lines.get("SwapTotal", 0))
-
-
-def has_fast_bfloat16(root: Path | None = None) -> bool:
-    """Whether the CPU multiplies bfloat16 matrices in hardware (AMX or AVX512-BF16, as Linux reports them)."""
-    flags = _text((root or Path("/")) / "proc/cpuinfo")
-    return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
 def _meminfo(path: Path) -> dict[str, int]:
