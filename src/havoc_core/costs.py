@@ -11,6 +11,10 @@ MODEL_CONVENTION = "6N + causal attention"
 HARDWARE_CONVENTION = "6N + causal attention + recompute"
 """What `hardware_flops_per_token` counts: what the device is made to do."""
 
+LOSS_CHUNK, LOSS_CHUNK_CPU = 67_108_864, 4_194_304
+"""Logits that the loss holds at once. On a CPU 16 MiB in float32: large enough for the matrix product, small enough for
+the cache. Elsewhere 256 MiB: 1,024 tokens of a vocabulary of 65,536, or the products would be too thin to fill a GPU."""
+
 
 def num_parameters(model: ModelConfig) -> int:
     """Values in all weights; a tied head is counted once."""

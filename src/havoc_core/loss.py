@@ -13,11 +13,8 @@ import torch
 from torch import Tensor
 
 from havoc_core import loss_kernel
+from havoc_core.costs import LOSS_CHUNK, LOSS_CHUNK_CPU
 from havoc_core.labels import IGNORE_INDEX
-
-_CHUNK_VALUES_CPU, _CHUNK_VALUES = 4_194_304, 67_108_864
-"""Logits held at once. On a CPU 16 MiB in float32: large enough for the matrix product, small enough for the cache. Elsewhere
-256 MiB: 1,024 tokens of a vocabulary of 65,536, or the products would be too thin to fill a GPU."""
 
 
 def cross_entropy_sum(
@@ -107,10 +104,13 @@ class _CrossEntropySum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        return _scale_gradients(ctx, grad)
+        grad_hidden, grad_head = ctx.saved_tensors
+        # In place: both are ours alone, and the head's is the largest tensor of a step.
+        # Not rounded to the hidden states' dtype first: 1 / tokens in bfloat16 is up to 0.4 % off.
+        return grad_hidden.mul_(grad), grad_head.mul_(grad).to(ctx.head_dtype), None, None
 
 
-class _KernelCrossEntropySum(torch.autograd.Function):
+class _KernelCrossEntropySum(_CrossEntropySum):
     """The same with the compiled kernel: what is left beside it are the three matrix products."""
 
     @staticmethod
@@ -130,12 +130,8 @@ class _KernelCrossEntropySum(torch.autograd.Function):
         ctx.head_dtype = head.dtype
         return torch.tensor(total, dtype=torch.float32)
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        return _scale_gradients(ctx, grad)
 
-
-class _CompiledCrossEntropySum(torch.autograd.Function):
+class _CompiledCrossEntropySum(_CrossEntropySum):
     """The same with everything between the products in compiled code, which reads the logits twice and writes them once."""
 
     @staticmethod
@@ -151,10 +147,6 @@ class _CompiledCrossEntropySum(torch.autograd.Function):
         ctx.save_for_backward(grad_hidden, grad_head)
         ctx.head_dtype = head.dtype
         return total
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        return _scale_gradients(ctx, grad)
 
 
 @functools.cache
@@ -183,13 +175,6 @@ def gradient_of_logits(logits: Tensor, labels: Tensor, z_loss_weight: float) -> 
     return loss, torch.where(scored[:, None], grad, 0.0).to(logits.dtype)
 
 
-def _scale_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-    grad_hidden, grad_head = ctx.saved_tensors
-    # In place: both are ours alone, and the head's is the largest tensor of a step.
-    # Not rounded to the hidden states' dtype first: 1 / tokens in bfloat16 is up to 0.4 % off.
-    return grad_hidden.mul_(grad), grad_head.mul_(grad).to(ctx.head_dtype), None, None
-
-
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
     if total.dtype == left.dtype:
         total.addmm_(left, right)
@@ -199,5 +184,5 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 def _chunks(hidden: Tensor, vocab_size: int) -> list[slice]:
     num_tokens = len(hidden)
-    size = max(64, (_CHUNK_VALUES_CPU if hidden.device.type == "cpu" else _CHUNK_VALUES) // vocab_size)
+    size = max(64, (LOSS_CHUNK_CPU if hidden.device.type == "cpu" else LOSS_CHUNK) // vocab_size)
     return [slice(start, min(start + size, num_tokens)) for start in range(0, num_tokens, size)]

@@ -8,7 +8,13 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from havoc_core import loss_kernel
-from havoc_core.loss import IGNORE_INDEX, cross_entropy_sum, label_log_probs
+from havoc_core.loss import (
+    IGNORE_INDEX,
+    _CompiledCrossEntropySum,
+    cross_entropy_sum,
+    gradient_of_logits,
+    label_log_probs,
+)
 
 needs_kernel = pytest.mark.skipif(
     loss_kernel.load() is None, reason="this machine has no C++ compiler or no AVX2: torch does the work"
@@ -235,3 +241,42 @@ def test_z_loss_is_refused_where_nothing_is_learnt():
     hidden, head, labels = problem()
     with torch.no_grad(), pytest.raises(ValueError, match="z-loss belongs to training"):
         cross_entropy_sum(hidden, head, labels, z_loss_weight=0.1)
+
+
+@pytest.mark.parametrize("z_loss_weight", [0.0, 1e-2])
+def test_what_is_compiled_for_a_gpu_is_the_loss_and_its_gradient(z_loss_weight):
+    """Run as it is written; against autograd through the plain formula in float64."""
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(64, 300, generator=generator) * 4.0
+    labels = torch.randint(0, 300, (64,), generator=generator)
+    labels[::7] = IGNORE_INDEX
+    loss, grad = gradient_of_logits(logits, labels, z_loss_weight)
+    exact = logits.double().requires_grad_()
+    scored = labels != IGNORE_INDEX
+    log_z = exact.logsumexp(-1)
+    wanted = functional.cross_entropy(exact, labels, ignore_index=IGNORE_INDEX, reduction="sum")
+    wanted = wanted + z_loss_weight * log_z[scored].square().sum()
+    wanted.backward()
+    assert float(loss) == pytest.approx(wanted.item(), rel=1e-5)
+    assert (grad.double() - exact.grad).abs().max() <= 1e-5 * exact.grad.abs().max()
+    assert not grad[~scored].any()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what torch.compile imports
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiled_it_is_what_the_loss_gives_without(dtype):
+    """The way of a GPU, compiled for this CPU: value and both gradients."""
+    hidden, head, labels = problem(dtype)
+    plain = cross_entropy_sum(hidden, head, labels, z_loss_weight=1e-3)
+    plain.backward()
+    grads = [hidden.grad.double(), head.grad.double()]
+    hidden.grad = head.grad = None
+    flat = hidden.reshape(-1, WIDTH)
+    compiled = _CompiledCrossEntropySum.apply(flat, head, labels.reshape(-1), 1e-3)
+    compiled.backward()
+    # bfloat16: the logits' gradients are rounded to 8 bits in both ways, of values that differ in the last float32 bits.
+    near = 1e-5 if dtype == torch.float32 else 1e-2
+    assert compiled.item() == pytest.approx(plain.item(), rel=1e-5)
+    for one, other in zip([hidden.grad.double(), head.grad.double()], grads, strict=True):
+        assert (one - other).abs().max() <= near * other.abs().max()

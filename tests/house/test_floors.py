@@ -29,7 +29,7 @@ PROBLEMS_MAY_IMPORT = {"havoc_core.errors", "havoc_core.registry"}
 ORDER = {
     "havoc_core": [
         "errors", "config", "config_files", "registry", "run_files", "processor", "device", "distributed", "log", "statistics", "labels",
-        "fast_bpe", "tokenizer", "chat_format", "cpu_library", "layers/", "model", "models/", "loss_kernel", "loss", "costs",
+        "fast_bpe", "tokenizer", "chat_format", "cpu_library", "layers/", "model", "models/", "costs", "loss_kernel", "loss",
         "tensor_file", "checkpoint",
     ],
     "havoc_core/layers": [

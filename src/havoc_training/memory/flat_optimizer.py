@@ -32,11 +32,9 @@ from havoc_training.memory.adamw_update import (
 from havoc_training.memory.arena import Arena
 from havoc_training.memory.gradients import GradientSums, SumSettings
 from havoc_training.memory.host_link import HostLink, Mark
-from havoc_training.memory.presets import MemoryPlan
+from havoc_training.memory.presets import UPDATE_PIECE, UPDATE_PIECE_CPU, MemoryPlan
 from havoc_training.parameter_groups import name_groups
 
-_PIECE, _PIECE_CPU = 4_194_304, 262_144
-"""Values updated at once: enough to fill a GPU; on a CPU few enough for its cache."""
 _ROOMS = 3
 """Pieces under way between host and device: one comes, one is worked on, one goes."""
 
@@ -101,7 +99,7 @@ class FlatOptimizer:
         ]
         self.link = HostLink(device)
         """The way between host and device; who streams weights shares it, so that they come after they were sent."""
-        self._piece = _PIECE_CPU if device.type == "cpu" else _PIECE
+        self._piece = UPDATE_PIECE_CPU if device.type == "cpu" else UPDATE_PIECE
         # On a CPU the host's memory is the device's: what lies there is worked on in place.
         staged = plan.states_on == "host" and device.type != "cpu"
         self._rooms = self._make_rooms() if staged else []

@@ -15,11 +15,8 @@ from torch import Tensor, nn
 
 from havoc_core.distributed import World
 from havoc_training.memory.arena import Arena
-from havoc_training.memory.presets import MemoryPlan
+from havoc_training.memory.presets import UPDATE_PIECE, MemoryPlan
 from havoc_training.memory.stochastic_rounding import round_stochastically, seed_of
-
-_PIECE = 4_194_304
-"""Values of a sum that are rounded at once."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +127,9 @@ class GradientSums:
             seed = seed_of(self._settings.seed, name, self._step, f"gradient {times}")
             flat = gradient.reshape(-1)
             # In pieces: what rounding holds beside the values is ten times their size.
-            for start in range(0, len(total), _PIECE):
-                piece = total[start : start + _PIECE]
-                wide = piece.float().add_(flat[start : start + _PIECE])
+            for start in range(0, len(total), UPDATE_PIECE):
+                piece = total[start : start + UPDATE_PIECE]
+                wide = piece.float().add_(flat[start : start + UPDATE_PIECE])
                 piece.copy_(round_stochastically(wide, seed=seed, first=start))
 
     def _sum_over_ranks(self, name: str, world: World) -> None:

@@ -76,6 +76,8 @@ class MemoryPlan:
 WORKING_BYTES = {"bfloat16": 2.0, "float16": 2.0, "float32": 4.0}
 INT8_BLOCK = 256
 """Values that share a scale."""
+UPDATE_PIECE, UPDATE_PIECE_CPU = 4_194_304, 262_144
+"""Values of one parameter that are updated or rounded at once: enough to fill a GPU; on a CPU few enough for its cache."""
 
 _FP32_MASTER = MemoryPlan(
     preset="fp32_master",

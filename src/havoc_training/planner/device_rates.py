@@ -14,11 +14,9 @@ import torch
 
 from havoc_core.config import ModelConfig
 from havoc_training.memory.adamw_update import Kept, Rule, Streams, parts_of, update
-from havoc_training.memory.presets import MemoryPlan
+from havoc_training.memory.presets import UPDATE_PIECE, UPDATE_PIECE_CPU, MemoryPlan
 
 _MATMUL_BUDGET_S = {"cuda": 1.0, "cpu": 0.4}
-_UPDATE_PIECE = {"cuda": 4_194_304, "cpu": 262_144}
-"""Values updated at once, as `FlatOptimizer` does."""
 _UPDATE_PIECES = 8
 
 
@@ -74,14 +72,18 @@ def _matmul_rate(device: torch.device, dtype: torch.dtype, shape: tuple[int, int
     return 2.0 * math.prod(shape) / min(seconds_of(product, device) for _ in range(tries))
 
 
+def _piece(device: torch.device) -> int:
+    return UPDATE_PIECE_CPU if device.type == "cpu" else UPDATE_PIECE
+
+
 def num_updated_values(device: torch.device) -> int:
     """On how many values `measure_update` works."""
-    return _UPDATE_PIECES * _UPDATE_PIECE["cuda" if device.type == "cuda" else "cpu"]
+    return _UPDATE_PIECES * _piece(device)
 
 
 def measure_update(memory: MemoryPlan, device: torch.device) -> float:
     """Seconds a parameter: the gradients' norm, clipping, and the update, on flat values."""
-    count, piece = num_updated_values(device), _UPDATE_PIECE["cuda" if device.type == "cuda" else "cpu"]
+    count, piece = num_updated_values(device), _piece(device)
     if memory.working == "float16":  # updated as float32 masters and rounded afterwards
         memory = replace(memory, working="float32", master="own")
     kept = Kept(

@@ -7,13 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from havoc_core.config import ModelConfig
-from havoc_core.costs import num_parameters
-from havoc_training.memory.presets import WORKING_BYTES, MemoryPlan
+from havoc_core.costs import LOSS_CHUNK, LOSS_CHUNK_CPU, num_parameters
+from havoc_training.memory.presets import UPDATE_PIECE, WORKING_BYTES, MemoryPlan
 from havoc_training.planner.block_tape import BlockTape, Kernels, NormTape, Tape, TapeShape
 
-UPDATE_PIECE = 4_194_304
-"""Values of one parameter that are updated at once."""
-_CHUNK_VALUES: Mapping[Kernels, int] = {"cpu": 4_194_304, "gpu": 67_108_864}
+_CHUNK_VALUES: Mapping[Kernels, int] = {"cpu": LOSS_CHUNK_CPU, "gpu": LOSS_CHUNK}
 """Logits that the loss holds at once."""
 _WIDENING, _ROUNDING, _NEAREST, _CODING = 4, 15, 7, 20
 """Bytes a value of a float32 copy, and of what comes beside it while it is rounded stochastically to bfloat16, to nearest,

@@ -34,10 +34,9 @@ from havoc_core.models.havoc import build
 from havoc_training.memory.adamw_update import Kept, Rule, Streams, parts_of, update
 from havoc_training.memory.gradients import GradientSums, SumSettings
 from havoc_training.memory.host_link import HostLink
-from havoc_training.memory.presets import MemoryPlan
+from havoc_training.memory.presets import UPDATE_PIECE, MemoryPlan
 from havoc_training.memory.recompute import FullRecompute, SelectiveRecompute
 from havoc_training.planner.block_tape import Kernels
-from havoc_training.planner.ledger import UPDATE_PIECE
 
 ACCELERATOR = torch.device("meta")
 """What stands for the GPU in a trace."""
