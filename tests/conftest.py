@@ -1,7 +1,27 @@
-"""One thread a test process: the tests run side by side, and tiny tensors gain nothing from more."""
+"""What all tests share: one thread a process, and an ear for what is logged."""
 
 from __future__ import annotations
 
+import logging
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported by anything
+import pytest
+
+# Before torch is imported by anything. The tests run side by side, and tiny tensors gain nothing from more threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from havoc_core.log import LOGGER
+
+
+@pytest.fixture
+def said():
+    """What LOGGER says."""
+    out = []
+    handler = logging.Handler()
+    handler.emit = lambda record: out.append(record.getMessage())
+    before = LOGGER.level
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.addHandler(handler)
+    yield out
+    LOGGER.removeHandler(handler)
+    LOGGER.setLevel(before)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 
 from havoc_core.config import TrainingConfig
 from havoc_core.errors import CheckpointError, ConfigError
-from havoc_core.log import LOGGER
 from havoc_training.batch_plan import BatchPlan
 from havoc_training.checkpointing import Identity, SavedRun
 from havoc_training.continuation import (
@@ -39,20 +37,6 @@ def config_of(folder, **values):
 
 def saved_of(config, folder="checkpoints/checkpoint_step_3", identity=WHO):
     return SavedRun(Path(folder), {"identity": dict(vars(identity))}, config)
-
-
-@pytest.fixture
-def said():
-    """What LOGGER says."""
-    out = []
-    handler = logging.Handler()
-    handler.emit = lambda record: out.append(record.getMessage())
-    before = LOGGER.level
-    LOGGER.setLevel(logging.INFO)
-    LOGGER.addHandler(handler)
-    yield out
-    LOGGER.removeHandler(handler)
-    LOGGER.setLevel(before)
 
 
 # Nothing is overwritten.

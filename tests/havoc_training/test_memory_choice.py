@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 
 import pytest
 
 from havoc_core.config import TrainingConfig
 from havoc_core.errors import ConfigError, PlanError
-from havoc_core.log import LOGGER
 from havoc_training.memory.presets import MemoryPlan, plan_memory
 from havoc_training.memory_choice import choose_memory
 from havoc_training.planner.machine import Machine
@@ -31,20 +29,6 @@ def resolved(preset="stream", *, micro_batch_size=1, rows=8, working="bfloat16",
     plan = plan_memory(config or config_of(), preset=preset, working=working)
     values = {"memory": vars(plan), "micro_batch_size": micro_batch_size, "rows_per_step": rows}
     return json.loads(json.dumps(values))
-
-
-@pytest.fixture
-def said():
-    """What LOGGER says."""
-    out = []
-    handler = logging.Handler()
-    handler.emit = lambda record: out.append(record.getMessage())
-    before = LOGGER.level
-    LOGGER.setLevel(logging.INFO)
-    LOGGER.addHandler(handler)
-    yield out
-    LOGGER.removeHandler(handler)
-    LOGGER.setLevel(before)
 
 
 def test_a_fresh_run_has_what_the_planner_chooses_and_its_reasons():

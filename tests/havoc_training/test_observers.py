@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import signal
 import subprocess
@@ -12,7 +11,6 @@ import sys
 import pytest
 
 from havoc_core.device import MemoryPeaks
-from havoc_core.log import LOGGER
 from havoc_training.metrics import PartSummary, TimeLedger, Utilisation
 from havoc_training.observers import MetricsFile, RunFacts, Screen, StepRecord, ValidationRecord
 
@@ -48,20 +46,6 @@ def facts(first_step=0, *, dummy=False):
 
 def lines(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-@pytest.fixture
-def said():
-    """What LOGGER says."""
-    out = []
-    handler = logging.Handler()
-    handler.emit = lambda record: out.append(record.getMessage())
-    before = LOGGER.level
-    LOGGER.setLevel(logging.INFO)
-    LOGGER.addHandler(handler)
-    yield out
-    LOGGER.removeHandler(handler)
-    LOGGER.setLevel(before)
 
 
 def test_every_step_and_validation_has_a_line_at_once(tmp_path):

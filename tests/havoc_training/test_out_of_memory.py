@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import subprocess
@@ -19,7 +18,6 @@ from havoc_core.config_files import to_json
 from havoc_core.distributed import World
 from havoc_core.errors import PlanError
 from havoc_core.layers.block import run_in_order
-from havoc_core.log import LOGGER
 from havoc_training.checkpointing import find_newest
 from havoc_training.step import HalfUpdateError
 
@@ -91,20 +89,6 @@ class FailingUpdate:
 
     def load_state_dict(self, state):
         self.inner.load_state_dict(state)
-
-
-@pytest.fixture
-def said():
-    """What LOGGER says."""
-    out = []
-    handler = logging.Handler()
-    handler.emit = lambda record: out.append(record.getMessage())
-    before = LOGGER.level
-    LOGGER.setLevel(logging.INFO)
-    LOGGER.addHandler(handler)
-    yield out
-    LOGGER.removeHandler(handler)
-    LOGGER.setLevel(before)
 
 
 def updates(run):

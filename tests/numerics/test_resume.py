@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import signal
@@ -18,7 +17,6 @@ import torch
 from havoc_core import checkpoint
 from havoc_core.config_files import to_json
 from havoc_core.errors import CheckpointError, ConfigError
-from havoc_core.log import LOGGER
 from havoc_data.store import checksum_of_manifest
 
 TWELVE = {
@@ -28,20 +26,6 @@ TWELVE = {
     "eval_every_n_steps": 4,
     "model": {"dropout": 0.1},
 }
-
-
-@pytest.fixture
-def said():
-    """What LOGGER says."""
-    out = []
-    handler = logging.Handler()
-    handler.emit = lambda record: out.append(record.getMessage())
-    before = LOGGER.level
-    LOGGER.setLevel(logging.INFO)
-    LOGGER.addHandler(handler)
-    yield out
-    LOGGER.removeHandler(handler)
-    LOGGER.setLevel(before)
 
 
 def metrics(run):

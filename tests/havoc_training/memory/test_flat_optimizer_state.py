@@ -6,95 +6,25 @@ import pytest
 import torch
 
 from havoc_core import checkpoint
-from havoc_core.config import TrainingConfig
 from havoc_core.errors import CheckpointError
-from havoc_core.model import first_weights, place_weights
-from havoc_core.models import havoc
-from havoc_core.tensor_file import TensorSource
-from havoc_training.memory.flat_optimizer import FlatOptimizer
-from havoc_training.memory.presets import plan_memory
 from havoc_training.memory.stochastic_rounding import round_to_nearest
-from havoc_training.optimizer import WholeOptimizer
 
-CPU = torch.device("cpu")
-SMALL = {
-    "size": "nano", "vocab_size": 512, "d_model": 16, "num_layers": 2, "max_seq_len": 32,
-    "attention": {"num_heads": 2, "num_kv_heads": 1, "head_dim": 8}, "mlp": {"hidden_dim": 24},
-}  # fmt: skip
 PRESETS = ("fp32_master", "fp32_master_bf16m", "offload", "stream", "8bit", "bf16_sr", "float32")
 """float32: the first with working weights of that format."""
 EXACT = ("fp32_master", "offload", "stream", "float32")
-
-
-def config_of(*, tied=False, **values):
-    model = {**SMALL, **values.pop("model", {}), "tie_embeddings": tied}
-    return TrainingConfig.model_validate({"model": model, "data": {"max_sequence_length": 32}, **values})
-
-
-def make(preset="fp32_master", **values):
-    config = config_of(**values)
-    working = "float32" if preset == "float32" else "bfloat16"
-    plan = plan_memory(config, preset="fp32_master" if preset == "float32" else preset, working=working)
-    model = havoc.build(config.model)
-    return model, FlatOptimizer(model, first_weights(model, seed=3), config, plan, CPU)
-
-
-def whole(**values):
-    """The same run under an optimizer of torch's."""
-    config = config_of(**values)
-    model = havoc.build(config.model)
-    weights = first_weights(model, seed=3)
-    place_weights(model, weights, dtype=torch.bfloat16, device=CPU)
-    return model, WholeOptimizer(model, weights, config)
-
-
-def gradients_of(model, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return {name: torch.randn(p.shape, generator=generator) for name, p in model.named_parameters()}
-
-
-def learn(model, optimizer, seeds, *, factor=1.0, left_out=None):
-    for seed in seeds:
-        optimizer.begin()
-        for name, gradient in gradients_of(model, seed).items():
-            optimizer.gradients.add(name, gradient.to(optimizer.gradients[name].dtype))
-        optimizer.update(torch.tensor(factor), **({} if left_out is None else {"left_out": left_out}))
-    return optimizer
-
-
-def made(value):
-    if isinstance(value, TensorSource):
-        out = torch.empty(value.shape, dtype=value.dtype)
-        value.fill(out)
-        return out
-    return value.clone()
-
-
-def state_of(optimizer):
-    """As a checkpoint has it."""
-    return {name: {key: made(value) for key, value in kept.items()} for name, kept in optimizer.state_dict().items()}
-
-
-def assert_same(one, other):
-    assert list(one) == list(other)
-    for name, kept in one.items():
-        assert list(kept) == list(other[name]), name
-        for key, value in kept.items():
-            assert value.dtype == other[name][key].dtype, (name, key)
-            assert torch.equal(value, other[name][key]), (name, key)
 
 
 # What a checkpoint of it is.
 
 
 @pytest.mark.parametrize("preset", EXACT)
-def test_a_checkpoint_of_exact_state_is_that_of_an_optimizer_of_torchs(preset):
+def test_a_checkpoint_of_exact_state_is_that_of_an_optimizer_of_torchs(flat, preset):
     """Names, keys, shapes, formats, the count; the values to the rounding of another kernel."""
-    model, optimizer = make(preset, memory_options={"gradients": "float32"} if preset != "float32" else {})
-    other_model, other = whole()
-    learn(model, optimizer, [0, 1, 2])
-    learn(other_model, other, [0, 1, 2])
-    ours, theirs = state_of(optimizer), state_of(other)
+    model, optimizer = flat.make(preset, memory_options={"gradients": "float32"} if preset != "float32" else {})
+    other_model, other = flat.whole()
+    flat.learn(model, optimizer, [0, 1, 2])
+    flat.learn(other_model, other, [0, 1, 2])
+    ours, theirs = flat.state_of(optimizer), flat.state_of(other)
     assert set(ours) == set(theirs)
     for name, kept in ours.items():
         assert set(kept) == set(theirs[name]) == {"master", "exp_avg", "exp_avg_sq", "step"}
@@ -104,78 +34,78 @@ def test_a_checkpoint_of_exact_state_is_that_of_an_optimizer_of_torchs(preset):
             torch.testing.assert_close(value, theirs[name][key], rtol=2e-6, atol=1e-7)
 
 
-def test_a_checkpoint_of_before_goes_on_as_it_would_have():
+def test_a_checkpoint_of_before_goes_on_as_it_would_have(flat):
     """One that was written by torch's AdamW on whole masters, under every plan that is exact."""
-    other_model, other = whole()
-    learn(other_model, other, [0, 1, 2])
+    other_model, other = flat.whole()
+    flat.learn(other_model, other, [0, 1, 2])
     saved = {name: {key: value.clone() for key, value in kept.items()} for name, kept in other.state_dict().items()}
-    learn(other_model, other, [3])
+    flat.learn(other_model, other, [3])
     for preset in EXACT:
-        model, optimizer = make(preset, memory_options={"gradients": "float32"} if preset != "float32" else {})
+        model, optimizer = flat.make(preset, memory_options={"gradients": "float32"} if preset != "float32" else {})
         optimizer.load_state_dict(saved)
-        learn(model, optimizer, [3])
-        for name, kept in state_of(optimizer).items():
+        flat.learn(model, optimizer, [3])
+        for name, kept in flat.state_of(optimizer).items():
             torch.testing.assert_close(kept["master"], other.masters[name], rtol=2e-6, atol=1e-7)
             assert float(kept["step"]) == 4.0
 
 
-def test_its_checkpoint_can_be_loaded_by_an_optimizer_of_torchs():
+def test_its_checkpoint_can_be_loaded_by_an_optimizer_of_torchs(flat):
     for preset in ("fp32_master", "fp32_master_bf16m", "bf16_sr", "8bit"):
-        model, optimizer = make(preset)
-        saved = state_of(learn(model, optimizer, [0, 1]))
-        other_model, other = whole()
+        model, optimizer = flat.make(preset)
+        saved = flat.state_of(flat.learn(model, optimizer, [0, 1]))
+        other_model, other = flat.whole()
         other.load_state_dict(saved)
         for name, kept in other.state_dict().items():
             assert torch.equal(kept["master"], saved[name]["master"].float())
             assert torch.equal(kept["exp_avg"], saved[name]["exp_avg"].float())
-        learn(other_model, other, [2])
+        flat.learn(other_model, other, [2])
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_state_that_went_over_the_disk_goes_on_as_before(preset, tmp_path):
-    model, optimizer = make(preset)
-    learn(model, optimizer, range(3))
+def test_a_state_that_went_over_the_disk_goes_on_as_before(flat, preset, tmp_path):
+    model, optimizer = flat.make(preset)
+    flat.learn(model, optimizer, range(3))
     checkpoint.save_tensors(tmp_path / "optimizer.pt", optimizer.state_dict())
-    other_model, other = make(preset)
+    other_model, other = flat.make(preset)
     other.load_state_dict(checkpoint.load_tensors(tmp_path, "optimizer.pt"))
-    assert_same(state_of(other), state_of(optimizer))
-    learn(model, optimizer, range(3, 6))
-    learn(other_model, other, range(3, 6))
-    assert_same(state_of(other), state_of(optimizer))
+    flat.assert_same(flat.state_of(other), flat.state_of(optimizer))
+    flat.learn(model, optimizer, range(3, 6))
+    flat.learn(other_model, other, range(3, 6))
+    flat.assert_same(flat.state_of(other), flat.state_of(optimizer))
     for (name, one), two in zip(model.named_parameters(), other_model.parameters(), strict=True):
         assert torch.equal(one, two), name
 
 
-def test_a_state_is_what_it_was_when_it_is_written_and_not_a_view_that_moves(tmp_path):
-    model, optimizer = make()
-    learn(model, optimizer, [0])
-    wanted = state_of(optimizer)
+def test_a_state_is_what_it_was_when_it_is_written_and_not_a_view_that_moves(flat, tmp_path):
+    model, optimizer = flat.make()
+    flat.learn(model, optimizer, [0])
+    wanted = flat.state_of(optimizer)
     checkpoint.save_tensors(tmp_path / "optimizer.pt", optimizer.state_dict())
-    learn(model, optimizer, [1])
-    assert_same(checkpoint.load_tensors(tmp_path, "optimizer.pt"), wanted)
+    flat.learn(model, optimizer, [1])
+    flat.assert_same(checkpoint.load_tensors(tmp_path, "optimizer.pt"), wanted)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_state_before_the_first_step_can_be_loaded_too(preset):
-    _, optimizer = make(preset)
-    state = state_of(optimizer)
+def test_a_state_before_the_first_step_can_be_loaded_too(flat, preset):
+    _, optimizer = flat.make(preset)
+    state = flat.state_of(optimizer)
     assert all(set(kept) == {"master"} for kept in state.values())
-    other_model, other = make(preset)
+    other_model, other = flat.make(preset)
     other.load_state_dict(state)
-    learn(other_model, other, [0])
-    model, fresh = make(preset)
-    assert_same(state_of(other), state_of(learn(model, fresh, [0])))
+    flat.learn(other_model, other, [0])
+    model, fresh = flat.make(preset)
+    flat.assert_same(flat.state_of(other), flat.state_of(flat.learn(model, fresh, [0])))
 
 
 @pytest.mark.parametrize("second", PRESETS)
 @pytest.mark.parametrize("first", PRESETS)
-def test_every_plan_loads_the_state_of_every_other(first, second):
+def test_every_plan_loads_the_state_of_every_other(flat, first, second):
     """Exactly where the second keeps what the first kept; else the nearest that it can keep."""
-    model, optimizer = make(first)
-    saved = state_of(learn(model, optimizer, [0, 1]))
-    other_model, other = make(second)
+    model, optimizer = flat.make(first)
+    saved = flat.state_of(flat.learn(model, optimizer, [0, 1]))
+    other_model, other = flat.make(second)
     other.load_state_dict(saved)
-    for name, kept in state_of(other).items():
+    for name, kept in flat.state_of(other).items():
         was = saved[name]
         keeps_master = kept["master"].dtype == torch.float32 or was["master"].dtype == torch.bfloat16
         wanted = was["master"].float() if keeps_master else round_to_nearest(was["master"]).float()
@@ -190,40 +120,40 @@ def test_every_plan_loads_the_state_of_every_other(first, second):
             error = (kept[key].float() - was[key].float()).abs()
             smallest = 2.0**-18 if bar > 0.01 else 0.0  # of an 8-bit code, times the largest of its block
             assert bool((error <= bar * was[key].float().abs() + smallest * was[key].abs().max()).all()), (name, key)
-    learn(other_model, other, [2])
+    flat.learn(other_model, other, [2])
 
 
-def test_there_and_back_over_a_wider_format_changes_no_bit():
+def test_there_and_back_over_a_wider_format_changes_no_bit(flat):
     for narrow in ("fp32_master_bf16m", "8bit", "bf16_sr"):
-        model, optimizer = make(narrow)
-        saved = state_of(learn(model, optimizer, [0, 1]))
-        _, wide = make("fp32_master")
+        model, optimizer = flat.make(narrow)
+        saved = flat.state_of(flat.learn(model, optimizer, [0, 1]))
+        _, wide = flat.make("fp32_master")
         wide.load_state_dict(saved)
-        _, back = make(narrow)
-        back.load_state_dict(state_of(wide))
-        assert_same(state_of(back), saved)
+        _, back = flat.make(narrow)
+        back.load_state_dict(flat.state_of(wide))
+        flat.assert_same(flat.state_of(back), saved)
 
 
 # What it refuses.
 
 
-def test_the_state_of_another_model_is_refused():
+def test_the_state_of_another_model_is_refused(flat):
     for mine, theirs in ((False, True), (True, False)):
-        _, optimizer = make(tied=mine)
-        _, other = make(tied=theirs)
+        _, optimizer = flat.make(tied=mine)
+        _, other = flat.make(tied=theirs)
         with pytest.raises(CheckpointError) as caught:
-            optimizer.load_state_dict(state_of(other))
+            optimizer.load_state_dict(flat.state_of(other))
         error = caught.value
         assert error.where == "optimizer.pt"
         assert error.found == "lm_head.weight is in one of model and file only."
         assert error.remedy == "Resume with --fine-tune."
 
 
-def test_the_state_of_muon_is_refused():
+def test_the_state_of_muon_is_refused(flat):
     """Regression: it has no count of steps, and was taken for one that was saved before the first update."""
-    model, muon = whole(optimizer="muon")
-    learn(model, muon, [0])
-    _, optimizer = make()
+    model, muon = flat.whole(optimizer="muon")
+    flat.learn(model, muon, [0])
+    _, optimizer = flat.make()
     with pytest.raises(CheckpointError) as caught:
         optimizer.load_state_dict(muon.state_dict())
     error = caught.value
