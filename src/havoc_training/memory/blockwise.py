@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch._guards import active_fake_mode
 
 from havoc_training.memory.presets import INT8_BLOCK
 from havoc_training.memory.stochastic_rounding import random_bits
@@ -50,7 +51,6 @@ _SIGNED = _Code(steps=7, octaves=18)
 _NOT_SIGNED = _Code(steps=11, octaves=23)
 
 
-@cache
 def levels(*, signed: bool, device: torch.device) -> Tensor:
     """What each code stands for, as a share of its block's scale.
 
@@ -58,6 +58,11 @@ def levels(*, signed: bool, device: torch.device) -> Tensor:
         [256], float32. Code 0 is 0; 1 is the smallest level and the last level is 1; signed codes from 128 on are the
         negatives of those from 0 on. NaN where a code is never written.
     """
+    # Made anew where tensors are fake: a fake table belongs to its mode alone, and kept, it would be met outside of it.
+    return _kept_table(signed, device) if active_fake_mode() is None else _table(signed, device)
+
+
+def _table(signed: bool, device: torch.device) -> Tensor:
     code = _SIGNED if signed else _NOT_SIGNED
     positive = [0.0] + [
         2.0 ** (octave - code.octaves) * (1.0 + step / code.steps)
@@ -70,6 +75,9 @@ def levels(*, signed: bool, device: torch.device) -> Tensor:
     if signed:
         table[128 : 128 + len(positive)] = -table[: len(positive)]
     return table.to(device)
+
+
+_kept_table = cache(_table)
 
 
 def encode(values: Tensor, *, signed: bool, seed: int | None, first: int = 0) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from havoc_training.memory.blockwise import decode, encode, encode_with_bits, levels
 from havoc_training.memory.stochastic_rounding import round_stochastically, round_to_nearest, seed_of
@@ -68,6 +69,21 @@ def test_the_relative_error_is_bounded_over_more_than_five_decades(signed, block
     nearest, stochastic = round_trip(values, signed=signed), round_trip(values, signed=signed, seed=1)
     assert ((nearest - values) / values).abs().max() <= NEAREST_BOUND[signed] + 1e-5
     assert ((stochastic - values) / values).abs().max() <= GAP_BOUND[signed] + 1e-5
+
+
+@both
+def test_levels_met_under_a_fake_mode_stay_in_it(signed):
+    """Regression: the first table of a device was kept for all, and a fake one broke what was real, or another mode."""
+    device = torch.device("meta")
+    with FakeTensorMode():
+        first = levels(signed=signed, device=device)
+    real = levels(signed=signed, device=device)
+    with FakeTensorMode() as mode:
+        second = levels(signed=signed, device=device)
+    assert isinstance(first, FakeTensor)
+    assert not isinstance(real, FakeTensor)
+    assert isinstance(second, FakeTensor)
+    assert second.fake_mode is mode
 
 
 @both
