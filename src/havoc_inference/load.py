@@ -38,6 +38,43 @@ class LoadedModel:
     """Whether it learnt from random words; every screen says so."""
 
 
+@dataclass(frozen=True)
+class CheckpointContents:
+    """A verified checkpoint whose weights still lie in its file."""
+
+    folder: Path
+    config: ModelConfig
+    tokenizer: Tokenizer
+    step: int
+    dummy_data: bool
+    weights: Mapping[str, Tensor]
+    """Memory-mapped, by name; they have the shapes that the config asks for."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the matrices."""
+        return next(values.dtype for values in self.weights.values() if values.dim() > 1)
+
+
+def open_checkpoint(path: Path) -> CheckpointContents:
+    """Compare all of a checkpoint with its checksums and map its weights, without reading them into memory.
+
+    Args:
+        path: a checkpoint, a folder of checkpoints, or the folder of a run (see `find_checkpoint`).
+
+    Raises:
+        CheckpointError: there is none, it is damaged, or its weights do not fit its config; says what differs.
+    """
+    folder = find_checkpoint(path)
+    checkpoint.verify(folder)
+    config = _model_config(folder)
+    tokenizer = _tokenizer(folder, config)
+    step, dummy_data = _state(folder)
+    weights = checkpoint.load_tensors(folder, "model.pt")
+    _require_same_shapes(folder, havoc.build(config), weights)
+    return CheckpointContents(folder, config, tokenizer, step, dummy_data, weights)
+
+
 def load_checkpoint(path: Path, *, device: torch.device, dtype: torch.dtype | None = None) -> LoadedModel:
     """Read a checkpoint after comparing all of it with its checksums. Runs no code from a file.
 
@@ -49,18 +86,11 @@ def load_checkpoint(path: Path, *, device: torch.device, dtype: torch.dtype | No
     Raises:
         CheckpointError: there is none, it is damaged, or its weights do not fit its config; says what differs.
     """
-    folder = find_checkpoint(path)
-    checkpoint.verify(folder)
-    config = _model_config(folder)
-    tokenizer = _tokenizer(folder, config)
-    step, dummy_data = _state(folder)
-    model = havoc.build(config)
-    weights = checkpoint.load_tensors(folder, "model.pt")
-    _require_same_shapes(folder, model, weights)
-    matrices = next(values for values in weights.values() if values.dim() > 1)
-    place_weights(model, weights, dtype=dtype or matrices.dtype, device=device)
+    found = open_checkpoint(path)
+    model = havoc.build(found.config)
+    place_weights(model, found.weights, dtype=dtype or found.dtype, device=device)
     model.requires_grad_(False).eval()
-    return LoadedModel(model, tokenizer, config, step, dummy_data)
+    return LoadedModel(model, found.tokenizer, found.config, found.step, found.dummy_data)
 
 
 def find_checkpoint(path: Path) -> Path:
