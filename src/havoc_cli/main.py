@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": "a checkpoint -> scores with 95 % intervals",
     "generate": "continue a text",
     "chat": "talk to a checkpoint in the terminal",
+    "serve": "a model behind OpenAI's routes, and a page to chat with it",
     "report": "one self-contained HTML page about a run",
     "checkpoint": "list, verify: what was saved, and whether it is whole",
     "config": "show, check, schema: settings with the origin of each",

@@ -1,0 +1,1 @@
+"""An API that clients of OpenAI's understand, and a chat page."""
