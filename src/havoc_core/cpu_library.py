@@ -27,16 +27,18 @@ def find_compiler() -> str | None:
     return shutil.which(os.environ.get("CXX", "g++")) or shutil.which("c++")
 
 
-def is_buildable(needs: str) -> bool:
+def is_buildable(needs: str | None) -> bool:
     """Whether a library that needs an instruction set of the CPU should build and load here.
 
     Args:
-        needs: a flag of /proc/cpuinfo, such as "avx512_bf16".
+        needs: a flag of /proc/cpuinfo, such as "avx512_bf16"; None: any CPU will do.
     """
-    return find_compiler() is not None and platform.system() == "Linux" and needs in cpu_flags().split()
+    return find_compiler() is not None and platform.system() == "Linux" and (not needs or needs in cpu_flags().split())
 
 
-def load(source: Path, *, needs: str, with_torch: bool = False, cache: Path | None = None) -> ctypes.CDLL | None:
+def load(
+    source: Path, *, needs: str | None, with_torch: bool = False, contract: bool = True, cache: Path | None = None
+) -> ctypes.CDLL | None:
     """The library of a source, built if need be; None where it cannot be built or loaded. Says nothing: the caller does.
 
     It is built once for each source, compiler, torch and CPU.
@@ -45,12 +47,13 @@ def load(source: Path, *, needs: str, with_torch: bool = False, cache: Path | No
         source: a .cpp file.
         needs: as for `is_buildable`.
         with_torch: whether it calls functions of torch; one that has gone is found out here, on loading.
+        contract: whether the compiler may fuse a product with a sum wherever it likes.
         cache: where libraries are kept; by default the user's cache folder.
     """
     compiler = find_compiler()
     if compiler is None or not is_buildable(needs):
         return None
-    command = [compiler, *_OPTIONS.split(), str(source)]
+    command = [compiler, *_OPTIONS.split(), *([] if contract else ["-ffp-contract=off"]), str(source)]
     if with_torch:
         command += [f"-L{Path(torch.__file__).parent / 'lib'}", "-ltorch_cpu"]
     folder = _default_cache() if cache is None else cache

@@ -48,10 +48,6 @@ class Decoder(nn.Module, ABC):
         """Send batches through the blocks with this runner from now on; generation with a cache goes in order."""
 
     @abstractmethod
-    def new_cache(self, padding: Tensor, max_tokens: int) -> KVCache:
-        """An empty cache for prompts with [B] columns of padding before them."""
-
-    @abstractmethod
     def init_std(self, name: str) -> float | None:
         """Standard deviation of a parameter's first values; None: ones."""
 

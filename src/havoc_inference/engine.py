@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 
 from havoc_core import chat_format
-from havoc_core.errors import ConfigError
+from havoc_core.errors import ConfigError, HavocError
 from havoc_core.labels import IGNORE_INDEX
 from havoc_core.loss import label_log_probs
 from havoc_core.tokenizer import Tokenizer
-from havoc_inference.batching import Decoding, batches
+from havoc_inference import cpu_runner
 from havoc_inference.load import LoadedModel
-from havoc_inference.sampling import GREEDY, Sampler, SamplingOptions, allowed_ids, stop_ids
+from havoc_inference.request import FinishReason, Piece, Request, TokenScore
+from havoc_inference.runner import PAGE_SIZE, Runner, TorchRunner
+from havoc_inference.sampling import GREEDY, SamplingOptions
+from havoc_inference.scheduler import Event, Limits, Scheduler
+from havoc_inference.vocabulary import Vocabulary
 
-_SHRINK_AT = 0.75
-"""Rows that ended stay in the batch until this share is left: copying the cache costs about one step."""
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Room and manner of an engine."""
+
+    max_cached_tokens: int = 32_768
+    """Tokens of all texts together whose keys and values are kept; the model's context at least."""
+    max_running: int = 64
+    """Texts that grow at once."""
+    max_step_tokens: int = 256
+    """Tokens that go through the model in a step; a long prompt makes the others wait for so many."""
+    max_scored_tokens: int = 8_192
+    """Tokens that go through the model at once in `token_log_probs`, which bounds the memory."""
+    int8: bool = False
+    """Read the matrices as int8 with one scale for each row; only with the compiled decoder on a CPU."""
+    compiled: bool = True
+    """Use the compiled decoder where it takes the model."""
 
 
 @dataclass(frozen=True)
@@ -30,42 +47,64 @@ class Generation:
     """Without the prompt, and without the id that ended it."""
     text: str
     """Of `ids`; bytes that are no UTF-8 become U+FFFD."""
-    finish_reason: Literal["stop", "length"]
-    """stop: the model ended it. length: `max_new_tokens` or the end of the context."""
+    finish_reason: FinishReason
 
 
 class Engine:
-    """Generates with a model and scores with it. Rows never see each other; batches only save time.
+    """Generates with a model and scores with it. Texts never see each other; being together only saves time.
 
     Args:
         loaded: the model.
-        max_batch_tokens: rows times columns of a batch, which bounds the memory of keys and values.
-        max_step_tokens: tokens that go through the model at once, which bounds the memory of activations.
+        options: room and manner.
+
+    Raises:
+        ConfigError: int8 was asked for where the compiled decoder cannot be used.
     """
 
-    def __init__(self, loaded: LoadedModel, *, max_batch_tokens: int = 32_768, max_step_tokens: int = 8_192) -> None:
+    def __init__(self, loaded: LoadedModel, options: EngineOptions | None = None) -> None:
+        self.loaded = loaded
+        """The model and what belongs to it."""
+        self._options = options or EngineOptions()
         self._model = loaded.model
-        self._tokenizer = loaded.tokenizer
-        self._config = loaded.config
         self._device = loaded.model.head.device
-        self._max_batch_tokens = max_batch_tokens
-        self._max_step_tokens = max_step_tokens
-        self._allowed = allowed_ids(loaded.tokenizer, loaded.config.vocab_size).to(self._device)
-        self._stops = stop_ids(loaded.tokenizer)
+        self._vocabulary = Vocabulary.of(loaded.tokenizer, loaded.config.vocab_size)
+        self.runner = self._make_runner()
+        """What computes: the compiled decoder on a CPU, or torch."""
+        self.scheduler = self._make_scheduler()
+        """Steps what was asked for; one caller at a time."""
 
     @property
     def tokenizer(self) -> Tokenizer:
         """The model's own."""
-        return self._tokenizer
+        return self.loaded.tokenizer
 
     @property
     def max_seq_len(self) -> int:
         """Tokens of context, prompt and answer together."""
-        return self._config.max_seq_len
+        return self.loaded.config.max_seq_len
+
+    @property
+    def max_running(self) -> int:
+        """Texts that grow at once."""
+        return self._options.max_running
 
     def encode_prompt(self, text: str) -> list[int]:
         """Ids of a text that is to go on: BOS, then the text."""
-        return [self._tokenizer.bos_id, *self._tokenizer.encode(text)]
+        return [self.tokenizer.bos_id, *self.tokenizer.encode(text)]
+
+    def check(self, request: Request, *, where: str = "prompt") -> None:
+        """Whether a request can be computed at all.
+
+        Raises:
+            ConfigError: the prompt is empty, too long for the context, or holds an id that does not exist, as may
+                `logit_bias`.
+        """
+        if not request.prompt:
+            raise ConfigError(where, "it has no tokens.", "Begin it with the tokenizer's BOS id: encode_prompt does.")
+        # The last token of a text that is only scored never goes through the model.
+        room = self.max_seq_len - 1 if request.options.max_new_tokens else self.max_seq_len + 1
+        self._check_ids(where, request.prompt, limit=room)
+        self._check_ids("logit_bias", [number for number, _ in request.options.logit_bias], limit=len(self))
 
     def generate(self, prompts: Sequence[Sequence[int]], options: SamplingOptions) -> list[Generation]:
         """Continue every prompt.
@@ -81,21 +120,40 @@ class Engine:
             ConfigError: a prompt is empty, too long for the context, or holds an id that does not exist.
             CheckpointError: the model gives no finite numbers.
         """
-        for number, prompt in enumerate(prompts):
-            self._check_prompt(f"prompt {number + 1}", prompt)
-        ids: list[list[int]] = [[] for _ in prompts]
-        stopped = [False] * len(prompts)
-        widths = [min(len(prompt) + options.max_new_tokens, self.max_seq_len) for prompt in prompts]
-        for rows in batches(widths, max_tokens=self._max_batch_tokens):
-            for row, token in self._decode(prompts, rows, options):
-                if token in self._stops:
-                    stopped[row] = True
-                else:
-                    ids[row].append(token)
+        requests = [Request(tuple(prompt), options, stream=number) for number, prompt in enumerate(prompts)]
+        for number, request in enumerate(requests):
+            self.check(request, where=f"prompt {number + 1}")
         return [
-            Generation(made, self._tokenizer.decode(made), "stop" if ended else "length")
-            for made, ended in zip(ids, stopped, strict=True)
+            Generation(
+                [token for piece in pieces for token in piece.ids],
+                "".join(piece.text for piece in pieces),
+                pieces[-1].finish_reason or "stop",
+            )
+            for pieces in self.complete(requests)
         ]
+
+    def complete(self, requests: Sequence[Request]) -> list[list[Piece]]:
+        """The pieces of every request, which has been checked.
+
+        Raises:
+            CheckpointError: the model gives no finite numbers.
+        """
+        jobs = [self.scheduler.add(request) for request in requests]
+        places = {id(job): number for number, job in enumerate(jobs)}
+        out: list[list[Piece]] = [[] for _ in requests]
+        left = len(jobs)
+        try:
+            while left:
+                for job, piece in self.scheduler.step():
+                    if isinstance(piece, HavocError):
+                        raise piece
+                    if id(job) in places:
+                        out[places[id(job)]].append(piece)
+                        left -= piece.finish_reason is not None
+        finally:
+            for job in jobs:
+                self.scheduler.cancel(job)
+        return out
 
     def stream(self, prompt: Sequence[int], options: SamplingOptions) -> Iterator[str]:
         """Continue one prompt and give the text as it comes; together the pieces are `generate`'s text.
@@ -105,8 +163,9 @@ class Engine:
         Raises:
             ConfigError, CheckpointError: as `generate`; the first at once, not at the first piece.
         """
-        self._check_prompt("prompt", prompt)
-        return self._pieces(prompt, options)
+        request = Request(tuple(prompt), options)
+        self.check(request)
+        return self._pieces(request)
 
     def answer(self, dialogs: Sequence[Sequence[tuple[str, str]]], *, max_new_tokens: int) -> list[str]:
         """The assistant's most probable next message in each dialog of (role, content) pairs.
@@ -115,7 +174,7 @@ class Engine:
             ConfigError, CheckpointError: as `generate`.
             DataError: a role is unknown, or the tokenizer has no tokens for dialogs.
         """
-        prompts = [chat_format.prompt(self._tokenizer, dialog) for dialog in dialogs]
+        prompts = [chat_format.prompt(self.tokenizer, dialog) for dialog in dialogs]
         return [made.text for made in self.generate(prompts, replace(GREEDY, max_new_tokens=max_new_tokens))]
 
     def generate_text(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[str]:
@@ -126,6 +185,27 @@ class Engine:
         """
         ids = [self.encode_prompt(prompt) for prompt in prompts]
         return [made.text for made in self.generate(ids, replace(GREEDY, max_new_tokens=max_new_tokens))]
+
+    def score(self, rows: Sequence[Sequence[int]], *, num_top: int = 1) -> list[list[TokenScore | None]]:
+        """Each token's log-probability given those before it, and the most probable tokens in its place.
+
+        Computed as the server computes it, so that both give the same numbers; `token_log_probs` is faster for much text.
+
+        Args:
+            rows: ids; at most max_seq_len + 1 in a row, since the last one is only predicted.
+            num_top: how many of the most probable tokens.
+
+        Returns:
+            One for each id; None for the first of a row, which has nothing before it.
+
+        Raises:
+            ConfigError: a row is empty, too long, or holds an id that does not exist.
+        """
+        options = replace(GREEDY, max_new_tokens=0)
+        requests = [Request(tuple(row), options, top_log_probs=num_top, score_prompt=True) for row in rows]
+        for number, request in enumerate(requests):
+            self.check(request, where=f"row {number + 1}")
+        return [[score for piece in pieces for score in piece.prompt_scores] for pieces in self.complete(requests)]
 
     @torch.inference_mode()
     def token_log_probs(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
@@ -143,7 +223,7 @@ class Engine:
         for number, row in enumerate(rows):
             self._check_ids(f"row {number + 1}", row, limit=self.max_seq_len + 1)
         out: list[list[float]] = [[] for _ in rows]
-        for batch in batches([len(row) for row in rows], max_tokens=self._max_step_tokens):
+        for batch in batches([len(row) for row in rows], max_tokens=self._options.max_scored_tokens):
             width = len(rows[batch[0]]) - 1
             if width < 1:
                 continue  # widest first: no row of this batch has a token to predict
@@ -160,47 +240,61 @@ class Engine:
                 out[index] = log_probs[at, : max(0, len(rows[index]) - 1)].tolist()
         return out
 
-    def _decode(
-        self, prompts: Sequence[Sequence[int]], batch: Sequence[int], options: SamplingOptions
-    ) -> Iterator[tuple[int, int]]:
-        """(prompt number, token) as they come; a row's last is a stop id or the one at its limit."""
-        inside = [prompts[row] for row in batch]
-        longest = max(len(ids) for ids in inside)
-        left = {row: min(options.max_new_tokens, self.max_seq_len - len(prompts[row])) for row in batch}
-        columns = min(longest + options.max_new_tokens, self.max_seq_len)
-        decoding = Decoding(self._model, inside, max_columns=columns, max_step_tokens=self._max_step_tokens)
-        sampler = Sampler(options, allowed=self._allowed, prompts=inside, streams=batch)
-        rows = list(batch)
-        logits = decoding.read_prompts()
-        while True:
-            tokens = sampler.choose(logits)
-            for row, token in zip(rows, tokens, strict=True):
-                if left[row] > 0:
-                    left[row] = 0 if token in self._stops else left[row] - 1
-                    yield row, token
-            active = [at for at, row in enumerate(rows) if left[row] > 0]
-            if not active:
-                return
-            if len(active) <= _SHRINK_AT * len(rows) or decoding.is_full:
-                decoding.keep(active)
-                sampler.keep(active)
-                rows, tokens = [rows[at] for at in active], [tokens[at] for at in active]
-            logits = decoding.extend(tokens)
+    @torch.inference_mode()
+    def embed(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
+        """The mean of the last hidden states of each row, of length 1: texts of like content lie near each other.
 
-    def _pieces(self, prompt: Sequence[int], options: SamplingOptions) -> Iterator[str]:
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        for _, token in self._decode([prompt], [0], options):
-            piece = "" if token in self._stops else decoder.decode(self._tokenizer.decode_bytes([token]))
-            if piece:
-                yield piece
-        rest = decoder.decode(b"", final=True)
-        if rest:
-            yield rest
+        Args:
+            rows: ids, at most max_seq_len in a row.
 
-    def _check_prompt(self, where: str, prompt: Sequence[int]) -> None:
-        if not prompt:
-            raise ConfigError(where, "it has no tokens.", "Begin it with the tokenizer's BOS id: encode_prompt does.")
-        self._check_ids(where, prompt, limit=self.max_seq_len - 1)
+        Returns:
+            For each row D numbers.
+
+        Raises:
+            ConfigError: a row is empty, too long, or holds an id that does not exist.
+        """
+        for number, row in enumerate(rows):
+            if not row:
+                raise ConfigError(f"row {number + 1}", "it has no tokens.", "Leave it out.")
+            self._check_ids(f"row {number + 1}", row, limit=self.max_seq_len)
+        means = [self._model(torch.tensor([list(row)], device=self._device))[0].float().mean(0) for row in rows]
+        return [torch.nn.functional.normalize(mean, dim=0).tolist() for mean in means]
+
+    def __len__(self) -> int:
+        """Ids of the model."""
+        return self._vocabulary.size
+
+    def _make_runner(self) -> Runner:
+        config, options = self.loaded.config, self._options
+        num_pages = -(-max(options.max_cached_tokens, config.max_seq_len) // PAGE_SIZE)
+        if options.compiled and cpu_runner.is_supported(self._model, config):
+            return cpu_runner.CpuRunner(self._model, config, num_pages=num_pages, int8=options.int8)
+        if options.int8:
+            raise ConfigError(
+                "int8",
+                "it needs the compiled decoder, which cannot be used here.",
+                "It wants a CPU, a C++ compiler and weights in float32 or bfloat16; leave int8 out.",
+            )
+        return TorchRunner(self._model, config, num_pages=num_pages)
+
+    def _make_scheduler(self) -> Scheduler:
+        limits = Limits(max_running=self._options.max_running, max_step_tokens=self._options.max_step_tokens)
+        return Scheduler(self.runner, self._vocabulary, max_length=self.max_seq_len, limits=limits)
+
+    def _pieces(self, request: Request) -> Iterator[str]:
+        job = self.scheduler.add(request)
+        try:
+            while True:
+                mine: list[Event] = [event for event in self.scheduler.step() if event[0] is job]
+                for _, piece in mine:
+                    if isinstance(piece, HavocError):
+                        raise piece
+                    if piece.text:
+                        yield piece.text
+                    if piece.finish_reason:
+                        return
+        finally:
+            self.scheduler.cancel(job)
 
     def _check_ids(self, where: str, ids: Sequence[int], *, limit: int) -> None:
         if len(ids) > limit:
@@ -209,10 +303,30 @@ class Engine:
                 f"it has {len(ids):,} tokens; the model's context of {self.max_seq_len:,} has room for {limit:,}.",
                 "Shorten it, or use a model with a larger max_seq_len.",
             )
-        wrong = next((i for i in ids if not 0 <= i < self._config.vocab_size), None)
+        wrong = next((i for i in ids if not 0 <= i < self._vocabulary.size), None)
         if wrong is not None:
             raise ConfigError(
                 where,
-                f"the id {wrong} does not exist; the model has {self._config.vocab_size:,}.",
+                f"the id {wrong} does not exist; the model has {self._vocabulary.size:,}.",
                 "Encode the text with the tokenizer of the same checkpoint.",
             )
+
+
+def batches(widths: Sequence[int], *, max_tokens: int) -> list[list[int]]:
+    """Put texts of like width together, widest first.
+
+    Args:
+        widths: tokens that each text needs.
+        max_tokens: rows times the widest row, at most; a text that is wider goes alone.
+
+    Returns:
+        Indices into `widths`, each once.
+    """
+    order = sorted(range(len(widths)), key=lambda index: widths[index], reverse=True)
+    out: list[list[int]] = []
+    for index in order:
+        if out and (len(out[-1]) + 1) * widths[out[-1][0]] <= max_tokens:
+            out[-1].append(index)
+        else:
+            out.append([index])
+    return out

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from havoc_core.errors import CheckpointError, ConfigError
-from havoc_core.tokenizer import Tokenizer
 
 
 def _check(name: str, value: object, holds: bool, remedy: str) -> None:
@@ -44,10 +43,16 @@ class SamplingOptions:
     repetition_penalty: float = 1.0
     """Divides positive and multiplies negative logits of tokens that occurred, prompt included (CTRL,
     arXiv:1909.05858); 1.0: off."""
+    presence_penalty: float = 0.0
+    """Taken once from the logit of every token that was generated before; the prompt does not count."""
+    frequency_penalty: float = 0.0
+    """Taken from a token's logit for each time that it was generated before."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """(id, number added to its logit); -100 forbids a token in effect, 100 forces it."""
     seed: int = 0
     """Of the draws. Prompt number i of a call has a stream of its own, made of (seed, i)."""
     max_new_tokens: int = 200
-    """Tokens to generate at most, for each prompt."""
+    """Tokens to generate at most, for each prompt; 0: none, to have a prompt scored."""
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -78,8 +83,28 @@ class SamplingOptions:
             0.0 < self.repetition_penalty < math.inf,
             "Use 1 (off) or a little more, such as 1.1.",
         )
+        for name, penalty in (
+            ("presence_penalty", self.presence_penalty),
+            ("frequency_penalty", self.frequency_penalty),
+        ):
+            _check(name, penalty, -2.0 <= penalty <= 2.0, "Use a number from -2 to 2, such as 0.5.")
+        for number, bias in self.logit_bias:
+            _check(
+                "logit_bias", f"{number}: {bias}", number >= 0 and -100.0 <= bias <= 100.0, "Use -100 to 100 for ids."
+            )
         _check("seed", self.seed, 0 <= self.seed < 2**63, "Use a whole number from 0 to 2^63 - 1.")
-        _check("max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 1, "Use 1 or more.")
+        _check("max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 0, "Use 1 or more.")
+
+    @property
+    def way(self) -> SamplingOptions:
+        """What rows must have in common to be drawn together: temperature and filters."""
+        return SamplingOptions(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, min_p=self.min_p)
+
+    @property
+    def changes_logits(self) -> bool:
+        """Whether logits are changed before anything is drawn."""
+        penalties = self.repetition_penalty != 1.0 or self.presence_penalty != 0.0 or self.frequency_penalty != 0.0
+        return penalties or bool(self.logit_bias)
 
 
 GREEDY = SamplingOptions(temperature=0.0, top_k=None, top_p=None)
@@ -92,45 +117,12 @@ def row_generator(seed: int, row: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
-def allowed_ids(tokenizer: Tokenizer, vocab_size: int) -> Tensor:
-    """[vocab_size] bool: ids that may be generated.
-
-    Those that stand for bytes, which special tokens never do, and the ends (see `stop_ids`). Never unused ids,
-    or rows of the embedding that the tokenizer does not know.
-    """
-    allowed = torch.zeros(vocab_size, dtype=torch.bool)
-    lengths = torch.from_numpy(tokenizer.token_lengths()[:vocab_size])
-    allowed[: len(lengths)] = lengths > 0
-    allowed[sorted(stop_ids(tokenizer))] = True
-    return allowed
-
-
-def stop_ids(tokenizer: Tokenizer) -> frozenset[int]:
-    """Ids that end a text: the end of text, and the end of a message where the tokenizer has one."""
-    end = tokenizer.special.get("<|end|>")
-    return frozenset({tokenizer.eos_id} if end is None else {tokenizer.eos_id, end})
-
-
-def penalize(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
-    """Lower the logits of tokens that occurred.
-
-    Args:
-        logits: [B, V].
-        seen: [B, V] bool, true for tokens that occurred in the row.
-        penalty: as `SamplingOptions.repetition_penalty`.
-
-    Returns:
-        [B, V], a new tensor.
-    """
-    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
-
-
 def sample(logits: Tensor, options: SamplingOptions, generators: Sequence[torch.Generator]) -> Tensor:
     """Choose one token for each row.
 
     Args:
         logits: [B, V], any float dtype; computed in float32. -inf where a token may not be chosen.
-        options: how; `repetition_penalty` is `penalize`'s and not looked at here.
+        options: how; penalties and bias are `RowSampler`'s and not looked at here.
         generators: one for each row, on the CPU, each advanced by one draw; not looked at when temperature is 0.
 
     Returns:
@@ -167,48 +159,79 @@ def sample(logits: Tensor, options: SamplingOptions, generators: Sequence[torch.
     return ids.gather(-1, torch.minimum(at, last)).squeeze(-1)
 
 
-class Sampler:
-    """Chooses tokens for a batch whose rows end at different times.
+class RowSampler:
+    """What one text's draws depend on: its options, its random stream, and the tokens that occurred.
 
     Args:
-        options: how.
-        allowed: [V] bool, on the logits' device; see `allowed_ids`.
-        prompts: the ids of each row, for the repetition penalty.
-        streams: number of the random stream of each row.
+        options: how tokens are chosen.
+        stream: number of the random stream under `options.seed`.
+        prompt: its ids, for the repetition penalty.
+        vocab_size: V.
     """
 
-    def __init__(
-        self, options: SamplingOptions, *, allowed: Tensor, prompts: Sequence[Sequence[int]], streams: Sequence[int]
-    ) -> None:
-        self._options = options
-        self._forbidden = ~allowed
-        self._generators = [row_generator(options.seed, stream) for stream in streams]
+    def __init__(self, options: SamplingOptions, *, stream: int, prompt: Sequence[int], vocab_size: int) -> None:
+        self.options = options
+        self.generator = row_generator(options.seed, stream)
+        self._bias: Tensor | None = None
         self._seen: Tensor | None = None
+        self._counts: Tensor | None = None
+        if options.logit_bias:
+            self._bias = torch.zeros(vocab_size)
+            for number, bias in options.logit_bias:
+                self._bias[number] = bias
         if options.repetition_penalty != 1.0:
-            self._seen = torch.zeros(len(prompts), len(allowed), dtype=torch.bool, device=allowed.device)
-            for row, ids in enumerate(prompts):
-                self._seen[row, torch.tensor(ids, device=allowed.device)] = True
+            self._seen = torch.zeros(vocab_size, dtype=torch.bool)
+            self._seen[torch.tensor(prompt, dtype=torch.int64)] = True
+        if options.presence_penalty != 0.0 or options.frequency_penalty != 0.0:
+            self._counts = torch.zeros(vocab_size)
 
-    @torch.inference_mode()
-    def choose(self, logits: Tensor) -> list[int]:
-        """The next token of each row, from [B, V] logits.
+    def changed(self, logits: Tensor) -> Tensor:
+        """[V] float32 -> [V]: after penalties and bias."""
+        if self._seen is not None:
+            penalty = self.options.repetition_penalty
+            lowered = torch.where(logits > 0, logits / penalty, logits * penalty)
+            logits = torch.where(self._seen, lowered, logits)
+        if self._counts is not None:
+            logits = logits - self.options.frequency_penalty * self._counts
+            logits -= self.options.presence_penalty * (self._counts > 0)
+        return logits if self._bias is None else logits + self._bias
 
-        Raises:
-            CheckpointError: a row's largest logit is not a finite number.
-        """
+    def count(self, token: int) -> None:
+        """A token was generated."""
         if self._seen is not None:
-            logits = penalize(logits, self._seen, self._options.repetition_penalty)
-        tokens = sample(logits.masked_fill(self._forbidden, -math.inf), self._options, self._generators)
-        if self._seen is not None:
-            self._seen[torch.arange(len(tokens), device=tokens.device), tokens] = True
-        out: list[int] = tokens.tolist()
-        return out
+            self._seen[token] = True
+        if self._counts is not None:
+            self._counts[token] += 1.0
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Forget all rows but these."""
-        self._generators = [self._generators[row] for row in rows]
-        if self._seen is not None:
-            self._seen = self._seen[list(rows)]
+
+@torch.inference_mode()
+def choose(logits: Tensor, rows: Sequence[RowSampler], *, forbidden: Tensor) -> list[int]:
+    """The next token of each row. A row's token does not depend on the others: those of one way are only drawn together.
+
+    Args:
+        logits: [B, V] float32 on the CPU.
+        rows: one for each.
+        forbidden: [V] bool, true for ids that may not be generated (see `Vocabulary`).
+
+    Raises:
+        CheckpointError: a row's largest logit is not a finite number.
+    """
+    changed = [at for at, row in enumerate(rows) if row.options.changes_logits]
+    if changed:
+        logits = logits.clone()
+        for at in changed:
+            logits[at] = rows[at].changed(logits[at])
+    logits = logits.masked_fill(forbidden, -math.inf)
+    ways: dict[SamplingOptions, list[int]] = {}
+    for at, row in enumerate(rows):
+        ways.setdefault(row.options.way, []).append(at)
+    out = [0] * len(rows)
+    for way, members in ways.items():
+        drawn = sample(logits[members], way, [rows[at].generator for at in members])
+        for at, token in zip(members, drawn.tolist(), strict=True):
+            out[at] = token
+            rows[at].count(token)
+    return out
 
 
 def _require_finite(largest: Tensor) -> None:

@@ -16,7 +16,8 @@ from havoc_core.config import ModelConfig, TrainingConfig
 from havoc_core.model import first_weights
 from havoc_core.models import havoc
 from havoc_core.tokenizer import SPECIAL_TOKENS, SPLIT_PATTERN, BpeEngine, Tokenizer
-from havoc_inference.engine import Engine
+from havoc_inference import cpu_runner
+from havoc_inference.engine import Engine, EngineOptions
 from havoc_inference.load import LoadedModel, load_checkpoint
 
 TEXT = [
@@ -65,7 +66,7 @@ def config() -> TrainingConfig:
             "num_layers": 2,
             "max_seq_len": 96,
             "initializer_range": 0.3,
-            "attention": {"num_heads": 4, "num_kv_heads": 2, "head_dim": 8},
+            "attention": {"num_heads": 4, "num_kv_heads": 2, "head_dim": 16},
             "mlp": {"hidden_dim": 48},
         }
     )
@@ -105,3 +106,11 @@ def loaded(folder: Path) -> LoadedModel:
 def engine(loaded: LoadedModel) -> Engine:
     """With room for everything at once."""
     return Engine(loaded)
+
+
+@pytest.fixture(params=["compiled", "torch"])
+def either(request: pytest.FixtureRequest, loaded: LoadedModel) -> Engine:
+    """An engine of each kind; the compiled one where it can be built."""
+    if request.param == "compiled" and not cpu_runner.is_supported(loaded.model, loaded.config):
+        pytest.skip("no compiler here")
+    return Engine(loaded, EngineOptions(compiled=request.param == "compiled"))

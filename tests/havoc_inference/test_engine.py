@@ -16,9 +16,10 @@ from havoc_core.errors import CheckpointError, ConfigError, DataError
 from havoc_core.model import place_weights
 from havoc_core.models import havoc
 from havoc_core.tokenizer import Tokenizer
-from havoc_inference.engine import Engine
+from havoc_inference.engine import Engine, EngineOptions, batches
 from havoc_inference.load import LoadedModel
-from havoc_inference.sampling import GREEDY, SamplingOptions, allowed_ids, stop_ids
+from havoc_inference.sampling import GREEDY, SamplingOptions
+from havoc_inference.vocabulary import allowed_ids, stop_ids
 
 PROMPTS = [
     [0, 300, 301],
@@ -54,16 +55,16 @@ def with_likely_end(loaded: LoadedModel, push: float) -> LoadedModel:
 
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=len)
-def test_the_cache_gives_what_a_full_recompute_gives(engine: Engine, loaded: LoadedModel, prompt: list[int]) -> None:
-    made = engine.generate([prompt], replace(GREEDY, max_new_tokens=40))[0]
+def test_the_cache_gives_what_a_full_recompute_gives(either: Engine, loaded: LoadedModel, prompt: list[int]) -> None:
+    made = either.generate([prompt], replace(GREEDY, max_new_tokens=40))[0]
     assert (made.ids, made.finish_reason) == greedy_by_hand(loaded, prompt, 40)
     assert len(made.ids) >= min(20, 96 - len(prompt))  # so that the comparison compares something
 
 
-def test_a_prompt_gives_the_same_alone_and_in_a_batch(engine: Engine) -> None:
+def test_a_prompt_gives_the_same_alone_and_in_a_batch(either: Engine) -> None:
     options = replace(GREEDY, max_new_tokens=70)
-    together = engine.generate(PROMPTS, options)
-    assert together == [engine.generate([prompt], options)[0] for prompt in PROMPTS]
+    together = either.generate(PROMPTS, options)
+    assert together == [either.generate([prompt], options)[0] for prompt in PROMPTS]
     assert sum(len(made.ids) for made in together) > 150  # so that the comparison compares something
 
 
@@ -77,9 +78,14 @@ def test_rows_that_end_at_different_times_do_not_disturb_the_others(loaded: Load
     assert len({len(one.ids) for one in made}) > 5
 
 
-@pytest.mark.parametrize(("batch", "step"), [(1, 1), (100, 5), (250, 64), (10_000, 3)])
-def test_the_size_of_batches_changes_no_token(engine: Engine, loaded: LoadedModel, batch: int, step: int) -> None:
-    small = Engine(loaded, max_batch_tokens=batch, max_step_tokens=step)
+@pytest.mark.parametrize(("room", "step", "running"), [(1, 1, 1), (96, 5, 8), (160, 64, 3), (10_000, 3, 64)])
+def test_room_and_steps_change_no_token(
+    engine: Engine, loaded: LoadedModel, room: int, step: int, running: int
+) -> None:
+    small = Engine(
+        loaded,
+        EngineOptions(max_cached_tokens=room, max_step_tokens=step, max_running=running, max_scored_tokens=50),
+    )
     options = replace(GREEDY, max_new_tokens=20)
     assert small.generate(PROMPTS, options) == engine.generate(PROMPTS, options)
     for got, wanted in zip(small.token_log_probs(PROMPTS), engine.token_log_probs(PROMPTS), strict=True):
@@ -130,6 +136,57 @@ def test_text_is_continued_after_a_beginning_of_text(engine: Engine, tokenizer: 
     assert engine.generate_text(["The mean"], max_new_tokens=15) == [made[0].text]
 
 
+@given(st.lists(st.integers(0, 300)), st.integers(1, 1000))
+def test_every_text_is_in_one_batch_and_every_batch_within_the_bound(widths: list[int], max_tokens: int) -> None:
+    made = batches(widths, max_tokens=max_tokens)
+    assert sorted(index for batch in made for index in batch) == list(range(len(widths)))
+    for batch in made:
+        assert len(batch) == 1 or len(batch) * max(widths[index] for index in batch) <= max_tokens
+
+
+def test_the_widest_go_first_and_together() -> None:
+    assert batches([1, 9, 2, 10], max_tokens=20) == [[3, 1], [2, 0]]
+
+
+def test_scores_are_those_of_the_plain_model_and_name_the_most_probable(either: Engine) -> None:
+    rows = [*PROMPTS, [0, *range(300, 396)]]
+    for row, scores, wanted in zip(rows, either.score(rows, num_top=3), either.token_log_probs(rows), strict=True):
+        assert scores[0] is None
+        assert [score.id for score in scores[1:] if score] == row[1:]
+        # float32, other shapes of the same sums: logits are around 10
+        assert [score.log_prob for score in scores[1:] if score] == pytest.approx(wanted, abs=1e-4)
+        for score in scores[1:]:
+            assert score is not None
+            assert len(score.top) == 3
+            assert score.top == tuple(sorted(score.top, key=lambda one: -one[1]))
+            assert score.log_prob <= score.top[0][1]
+
+
+def test_a_text_of_one_token_has_nothing_to_score(either: Engine) -> None:
+    assert either.score([[0]]) == [[None]]
+    assert either.score([]) == []
+
+
+def test_embeddings_are_means_of_hidden_states_of_length_one(engine: Engine, loaded: LoadedModel) -> None:
+    (first, second) = engine.embed([PROMPTS[0], PROMPTS[2]])
+    with torch.no_grad():
+        mean = loaded.model(torch.tensor([PROMPTS[0]]))[0].mean(0)
+    assert first == pytest.approx((mean / mean.norm()).tolist(), abs=1e-6)
+    assert math.hypot(*second) == pytest.approx(1.0, abs=1e-6)
+    with pytest.raises(ConfigError, match=r"row 2: it has no tokens\. Leave it out"):
+        engine.embed([[0], []])
+
+
+def test_a_bias_for_an_id_that_does_not_exist_is_refused(engine: Engine) -> None:
+    with pytest.raises(ConfigError, match=r"logit_bias: the id 640 does not exist"):
+        engine.generate([[0]], replace(GREEDY, logit_bias=((640, 1.0),)))
+
+
+def test_int8_without_the_compiled_decoder_is_refused(loaded: LoadedModel) -> None:
+    with pytest.raises(ConfigError, match=r"int8: it needs the compiled decoder, which cannot be used here"):
+        Engine(loaded, EngineOptions(int8=True, compiled=False))
+
+
 def test_log_probs_are_those_of_the_plain_model(engine: Engine, loaded: LoadedModel) -> None:
     rows = [*PROMPTS, [], [0, *range(300, 396)]]  # the last has max_seq_len + 1 ids
     got = engine.token_log_probs(rows)
@@ -160,7 +217,7 @@ def test_a_character_of_several_tokens_is_streamed_whole(loaded: LoadedModel, to
     """A model that says the four bytes of a face, one token each, over and over."""
     single = {piece: i for i, piece in enumerate(tokenizer.token_bytes()) if len(piece) == 1}
     face = [single[bytes([byte])] for byte in "😀".encode()]
-    engine = Engine(replace(loaded, model=next_token_model(loaded, dict(zip(face, [*face[1:], face[0]], strict=True)))))
+    engine = Engine(saying(loaded, dict(zip(face, [*face[1:], face[0]], strict=True))))
     made = list(engine.stream([0, face[3]], replace(GREEDY, max_new_tokens=10)))
     assert made == ["😀", "😀", "\N{REPLACEMENT CHARACTER}"]  # the third was cut off after two of its four bytes
     assert engine.generate([[0, face[3]]], replace(GREEDY, max_new_tokens=10))[0].text == "".join(made)
@@ -171,13 +228,13 @@ def test_a_character_of_several_tokens_is_streamed_whole(loaded: LoadedModel, to
 def test_pieces_of_any_bytes_join_to_the_decoded_text(loaded: LoadedModel, data: st.DataObject) -> None:
     known = st.integers(256, loaded.tokenizer.vocab_size - 1)
     ids = data.draw(st.lists(known, min_size=2, max_size=12, unique=True))
-    engine = Engine(replace(loaded, model=next_token_model(loaded, dict(pairwise(ids)))))
+    engine = Engine(saying(loaded, dict(pairwise(ids))))
     pieces = list(engine.stream([0, ids[0]], replace(GREEDY, max_new_tokens=len(ids) - 1)))
     assert "".join(pieces) == loaded.tokenizer.decode(ids[1:])
     assert all(pieces)
 
 
-def next_token_model(loaded: LoadedModel, follows: dict[int, int]) -> havoc.HavocModel:
+def saying(loaded: LoadedModel, follows: dict[int, int]) -> LoadedModel:
     """The shape of `loaded` with a wider stream: blocks add nothing, token a is followed by token follows[a]."""
     config = loaded.config.model_copy(update={"d_model": loaded.config.vocab_size})
     model = havoc.build(config)
@@ -187,7 +244,7 @@ def next_token_model(loaded: LoadedModel, follows: dict[int, int]) -> havoc.Havo
     for before, after in follows.items():
         weights["lm_head.weight"][after, before] = 1.0
     place_weights(model, weights, dtype=torch.float32, device=torch.device("cpu"))
-    return model.eval()
+    return replace(loaded, model=model.eval(), config=config)
 
 
 def test_a_prompt_that_fills_the_context_is_refused(engine: Engine) -> None:

@@ -14,16 +14,13 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from havoc_core.errors import CheckpointError, ConfigError
-from havoc_core.tokenizer import Tokenizer
 from havoc_inference.sampling import (
     GREEDY,
-    Sampler,
+    RowSampler,
     SamplingOptions,
-    allowed_ids,
-    penalize,
+    choose,
     row_generator,
     sample,
-    stop_ids,
 )
 
 PLAIN = SamplingOptions(temperature=1.0, top_k=None, top_p=None)
@@ -109,29 +106,43 @@ def test_a_logit_that_is_no_number_is_an_error(bad: float, options: SamplingOpti
         sample(torch.tensor([[0.0, bad, 1.0]]), options, [row_generator(0, 0)])
 
 
-def test_a_penalty_pushes_logits_of_both_signs_down() -> None:
-    logits = torch.tensor([[2.0, -2.0, 2.0, -2.0]])
-    seen = torch.tensor([[True, True, False, False]])
-    assert penalize(logits, seen, 2.0).tolist() == [[1.0, -4.0, 2.0, -2.0]]
+def test_penalties_and_bias_are_what_their_formulas_say() -> None:
+    options = replace(
+        PLAIN, repetition_penalty=2.0, presence_penalty=0.5, frequency_penalty=0.25, logit_bias=((3, -100.0),)
+    )
+    row = RowSampler(options, stream=0, prompt=[0, 1], vocab_size=4)
+    row.count(2)
+    row.count(2)
+    changed = row.changed(torch.tensor([2.0, -2.0, 2.0, 2.0]))
+    # The prompt counts for the repetition penalty alone; what was generated counts for all three.
+    assert changed.tolist() == [1.0, -4.0, 2.0 / 2.0 - 2 * 0.25 - 0.5, -98.0]
 
 
-def test_only_text_and_ends_may_be_generated(tokenizer: Tokenizer) -> None:
-    allowed = allowed_ids(tokenizer, 640)
-    assert [i for i in range(256) if allowed[i]] == [1, 6]  # <|eos|> and <|end|>
-    assert allowed[256 : tokenizer.vocab_size].all()
-    assert not allowed[tokenizer.vocab_size :].any()
-    assert stop_ids(tokenizer) == {1, 6}
+def test_rows_of_many_ways_draw_together_what_each_draws_alone() -> None:
+    ways = [
+        GREEDY, PLAIN, replace(PLAIN, seed=7), replace(PLAIN, temperature=0.3), replace(PLAIN, top_k=3),
+        replace(PLAIN, presence_penalty=2.0), replace(PLAIN, logit_bias=((5, 20.0),)), replace(GREEDY, frequency_penalty=2.0),
+    ]  # fmt: skip
+    forbidden = torch.zeros(50, dtype=torch.bool)
+    forbidden[7] = True
+    logits = torch.randn(6, len(ways), 50, generator=torch.Generator().manual_seed(1)) * 3
+
+    def rows() -> list[RowSampler]:
+        return [RowSampler(way, stream=at, prompt=[1, 2], vocab_size=50) for at, way in enumerate(ways)]
+
+    together, apart = rows(), rows()
+    drawn = [choose(step, together, forbidden=forbidden) for step in logits]
+    alone = [
+        [choose(step[at : at + 1], [row], forbidden=forbidden)[0] for at, row in enumerate(apart)] for step in logits
+    ]
+    assert drawn == alone
+    assert {token for step in drawn for token in step}.isdisjoint({7})
+    assert len({token for step in drawn for token in step}) > 10  # so that the comparison compares something
 
 
-def test_a_sampler_keeps_streams_and_penalties_with_their_rows() -> None:
-    options = replace(PLAIN, repetition_penalty=1e9)
-    logits = torch.arange(1.0, 9.0).repeat(3, 1) * 0.01
-    allowed = torch.ones(8, dtype=torch.bool)
-    both = Sampler(options, allowed=allowed, prompts=[[0], [1, 2], [3]], streams=[4, 5, 6])
-    alone = Sampler(options, allowed=allowed, prompts=[[3]], streams=[6])
-    first, only = both.choose(logits), alone.choose(logits[:1])
-    both.keep([2])
-    assert first[2:] + both.choose(logits[:1]) == only + alone.choose(logits[:1])
+def test_a_forbidden_id_cannot_be_forced() -> None:
+    row = RowSampler(replace(GREEDY, logit_bias=((1, 100.0),)), stream=0, prompt=[0], vocab_size=3)
+    assert choose(torch.zeros(1, 3), [row], forbidden=torch.tensor([False, True, False])) == [0]
 
 
 @pytest.mark.parametrize(
@@ -146,9 +157,13 @@ def test_a_sampler_keeps_streams_and_penalties_with_their_rows() -> None:
         ({"min_p": -0.1}, r"min_p: -0\.1 is out of range\. Use a number from 0 to 1"),
         ({"min_p": math.nan}, r"min_p: nan is out of range"),
         ({"repetition_penalty": 0.0}, r"repetition_penalty: 0\.0 is out of range\. Use 1 \(off\)"),
+        ({"presence_penalty": 2.1}, r"presence_penalty: 2\.1 is out of range\. Use a number from -2 to 2"),
+        ({"frequency_penalty": math.nan}, r"frequency_penalty: nan is out of range"),
+        ({"logit_bias": ((3, 101.0),)}, r"logit_bias: 3: 101\.0 is out of range\. Use -100 to 100"),
+        ({"logit_bias": ((-1, 1.0),)}, r"logit_bias: -1: 1\.0 is out of range"),
         ({"seed": -1}, r"seed: -1 is out of range\. Use a whole number from 0"),
         ({"seed": 2**63}, r"seed: 9223372036854775808 is out of range"),
-        ({"max_new_tokens": 0}, r"max_new_tokens: 0 is out of range\. Use 1 or more"),
+        ({"max_new_tokens": -1}, r"max_new_tokens: -1 is out of range\. Use 1 or more"),
     ],
 )
 def test_options_out_of_range_are_named_with_a_remedy(values: dict[str, Any], message: str) -> None:

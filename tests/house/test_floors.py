@@ -54,7 +54,15 @@ ORDER = {
         "compare", "settle", "corpus", "collect", "card", "train_tokenizer", "tokenize", "build",
     ],
     "havoc_data/loading": ["schedule", "permutation", "packing", "pack_files", "ledger", "loader", "replay"],
-    "havoc_inference": ["sampling", "load", "batching", "engine", "chat"],
+    "havoc_inference": [
+        "sampling", "request", "load", "vocabulary", "text_stream", "pages", "runner", "cpu_runner", "scheduler", "engine", "chat", "service",
+        "server/",
+    ],
+    "havoc_inference/server": [
+        "mathml", "markdown", "limits", "errors", "failures", "keys", "protocol", "metrics", "serving", "prompts", "log_probs",
+        "generation", "event_stream", "asked", "completions", "chat_completions", "embeddings", "tokens", "gate", "connection",
+        "app", "listening",
+    ],
     "havoc_eval": [
         "language_model", "contamination", "compression", "held_out_text", "task", "scoring", "tasks/", "runner",
     ],
@@ -73,7 +81,7 @@ ORDER = {
     ],
     "havoc_cli": [
         "flags", "subcommands", "run_lock", "stages", "config", "problems", "checkpoint", "data_card", "data_exchange",
-        "data_replay", "data", "tokenizer", "train", "plan_lines", "plan", "generate", "chat", "evaluate", "speed_facts",
+        "data_replay", "data", "tokenizer", "train", "plan_lines", "plan", "generate", "chat", "serve", "evaluate", "speed_facts",
         "run_facts", "report", "run", "main",
     ],
 }  # fmt: skip

@@ -123,17 +123,6 @@ class HavocModel(Decoder):
         """The blocks in order."""
         return self.model.layers
 
-    def new_cache(self, padding: Tensor, max_tokens: int) -> KVCache:
-        """An empty cache for prompts with [B] columns of padding before them."""
-        return KVCache(
-            num_layers=self.config.num_layers,
-            num_kv_heads=self.config.attention.num_kv_heads,
-            head_dim=self.config.head_dim,
-            padding=padding,
-            max_tokens=max_tokens,
-            dtype=self.head.dtype,
-        )
-
     def init_std(self, name: str) -> float | None:
         """`initializer_range`; projections into the residual stream over sqrt(2 * num_layers), as in GPT-2."""
         if name.endswith("norm.weight"):

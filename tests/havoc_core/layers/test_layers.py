@@ -11,7 +11,6 @@ from torch.nn import functional
 from havoc_core.layers.attention import attend
 from havoc_core.layers.embedding import Embedding
 from havoc_core.layers.feed_forward import FeedForward
-from havoc_core.layers.kv_cache import KVCache
 from havoc_core.layers.norm import RMSNorm
 from havoc_core.layers.rope import rotary_table, rotate
 from havoc_core.layers.segments import Segments
@@ -116,21 +115,3 @@ def test_every_key_head_serves_its_own_query_heads():
         scores = q[0, head] @ k[0, head // 2].t() / math.sqrt(8)
         scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
         torch.testing.assert_close(out[0, head], scores.softmax(-1) @ v[0, head // 2])
-
-
-def test_the_cache_counts_positions_from_the_end_of_the_padding():
-    cache = KVCache(
-        num_layers=1, num_kv_heads=1, head_dim=2, padding=torch.tensor([0, 2]), max_tokens=6, dtype=torch.float32
-    )
-    assert cache.positions(4).tolist() == [[0, 1, 2, 3], [0, 0, 0, 1]]
-    mask = cache.mask(4)[:, 0].int().tolist()
-    assert mask[0] == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
-    assert mask[1] == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
-    keys = draw(2, 1, 4, 2)
-    assert torch.equal(cache.extend(0, keys, keys)[0], keys)
-    cache.advance(4)
-    assert cache.length == 4
-    assert cache.positions(1).tolist() == [[4], [2]]
-    assert cache.mask(1)[:, 0].int().tolist() == [[[1, 1, 1, 1, 1]], [[0, 0, 1, 1, 1]]]
-    more = draw(2, 1, 1, 2, seed=1)
-    assert torch.equal(cache.extend(0, more, more)[1], torch.cat([keys, more], 2))

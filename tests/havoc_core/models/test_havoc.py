@@ -67,28 +67,6 @@ def test_the_gradient_of_one_document_does_not_reach_another():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("chunks", [[12], [5, 7], [1] * 12])
-def test_a_cache_gives_what_the_whole_text_gives(chunks):
-    model, ids = make(), tokens(2, 12)
-    whole = model(ids)
-    cache = model.new_cache(torch.zeros(2, dtype=torch.int64), 12)
-    parts, at = [], 0
-    for size in chunks:
-        parts.append(model(ids[:, at : at + size], cache=cache))
-        at += size
-    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=0, atol=1e-5 * float(whole.abs().max()))
-
-
-@torch.no_grad()
-def test_padding_on_the_left_changes_nothing():
-    model, ids = make(), tokens(1, 9)
-    alone = model(ids)
-    padded = torch.cat([torch.zeros(1, 4, dtype=torch.int64), ids], 1)
-    cache = model.new_cache(torch.tensor([4]), 13)
-    torch.testing.assert_close(model(padded, cache=cache)[:, 4:], alone, rtol=0, atol=1e-5 * float(alone.abs().max()))
-
-
-@torch.no_grad()
 def test_dropout_works_in_training_only():
     model, ids = make(dropout=0.5), tokens(1, 8)
     assert torch.equal(model(ids), make(dropout=0.0)(ids))
