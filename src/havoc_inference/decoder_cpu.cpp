@@ -11,7 +11,7 @@
 // M rows, D model width, H query heads, K key/value heads, E head width, F inner width, V vocabulary, R rotated channels.
 
 #include <omp.h>
-#if defined(__FMA__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -88,7 +88,13 @@ struct BFloat16 {
 struct Int8 {
     typedef int8_t Value;
     static Floats vector(const Value* from) {
+#if defined(__AVX512F__)
+        return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load<__m128i>(from)));
+#elif defined(__AVX2__)
+        return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
+#else
         return __builtin_convertvector(__builtin_convertvector(load<Bytes>(from), Ints), Floats);
+#endif
     }
 };
 

@@ -60,13 +60,15 @@ class TorchRunner(Runner):
         model: in evaluation mode, on its device.
         config: its shape.
         num_pages: of keys and values.
+        together: whether texts that grow by one token go together; None: not on a CPU.
     """
 
     alignment = _BLOCK
 
-    def __init__(self, model: Decoder, config: ModelConfig, *, num_pages: int) -> None:
+    def __init__(self, model: Decoder, config: ModelConfig, *, num_pages: int, together: bool | None = None) -> None:
         self._model = model
         self._device = model.head.device
+        self._together = self._device.type != "cpu" if together is None else together
         self.num_pages = num_pages
         shape = (config.num_layers, num_pages, config.attention.num_kv_heads, PAGE_SIZE, config.head_dim)
         # Zeros: columns beyond a text's end are masked, and must not hold a NaN.
@@ -76,8 +78,7 @@ class TorchRunner(Runner):
     def logits(self, chunks: Sequence[Chunk]) -> Tensor:
         """[total of wanted, V] float32 on the CPU, in order."""
         out: list[list[Tensor]] = [[] for _ in chunks]
-        together = self._device.type != "cpu"
-        growing = [at for at, chunk in enumerate(chunks) if len(chunk.ids) == 1 and together]
+        growing = [at for at, chunk in enumerate(chunks) if len(chunk.ids) == 1 and self._together]
         if growing:
             hidden = self._hidden([chunks[at] for at in growing])
             for row, at in enumerate(growing):
@@ -101,7 +102,7 @@ class TorchRunner(Runner):
     def _logits_of(self, rows: Sequence[Tensor]) -> Tensor:
         if not rows:
             return torch.empty(0, self._model.head.shape[0])
-        if self._device.type == "cpu":  # one by one, as they would be alone
+        if not self._together:  # one by one, as they would be alone
             return torch.cat([self._model.logits(row[None]).float() for row in rows])
         return self._model.logits(torch.stack(list(rows))).float().cpu()
 

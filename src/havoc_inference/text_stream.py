@@ -45,6 +45,8 @@ class TextStream:
 
     def finish(self) -> tuple[str, list[int], list[TokenScore]]:
         """No token comes any more: the rest; bytes that are no UTF-8 become U+FFFD."""
+        if self.stopped:
+            return "", [], []
         text, ids, scores = self._take(self._decoder.decode(b"", final=True))
         if self.stopped:
             return text, ids, scores

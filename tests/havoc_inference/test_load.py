@@ -158,7 +158,7 @@ def test_one_changed_byte_is_noticed(write: Callable[..., Path], name: str) -> N
         (lambda w: w.update(more=torch.ones(1)), r"does not fit its config: more is not part of the model\."),
         (
             lambda w: w.update({NAME: torch.ones(32, 31)}),
-            rf"does not fit its config: {NAME} is \[32, 31\], the config says \[32, 64\]\.",
+            rf"does not fit its config: {NAME} is \[32, 31\], the config says \[64, 32\]\.",
         ),
         (lambda w: [w.update({f"x{n}": torch.ones(1)}) for n in range(5)], r"x2 is not part of the model and 2 more\."),
     ],
