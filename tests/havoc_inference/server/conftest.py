@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import httpx
 import pytest
 import uvicorn
 
-from havoc_inference.engine import Engine
+from havoc_inference.engine import Engine, EngineOptions
 from havoc_inference.load import LoadedModel
 from havoc_inference.server.app import App
 from havoc_inference.server.gate import Door
@@ -25,7 +26,7 @@ from havoc_inference.server.serving import Serving
 from havoc_inference.service import EngineService
 
 NAME = "tiny"
-KEY = "a-key-of-32-characters-for-tests"
+KEYS = ("a-key-of-32-characters-for-tests", "another-key-of-32-characters-yes")
 DEADLINE_S = 20.0
 
 
@@ -35,7 +36,6 @@ class Live:
 
     url: str
     port: int
-    service: EngineService
     serving: Serving
     server: uvicorn.Server
 
@@ -48,31 +48,46 @@ class Live:
         return time.perf_counter() - started
 
     def is_idle(self) -> bool:
-        now = self.service.statistics()
+        """Whether nothing runs, waits or owns a page."""
+        now = self.serving.service.statistics()
         return (now.running, now.waiting, now.pages_used) == (0, 0, 0)
 
+    @contextlib.contextmanager
+    def slow_motion(self, step_s: float) -> Iterator[None]:
+        """Every step of the engine takes so much longer, so that an answer can be met while it is written."""
+        scheduler = self.serving.engine.scheduler
+        quick, over = scheduler.step, threading.Event()
 
-def build_app(loaded: LoadedModel, *, limits: Limits | None = None, door: Door | None = None, **more: Any) -> App:
-    """The application around a new engine."""
-    max_waiting = more.pop("max_waiting", 256)
-    service = EngineService(Engine(loaded), max_waiting=max_waiting)
-    serving = Serving(service.engine, service, NAME, 1_700_000_000, limits or Limits(), Metrics(service))
-    app = App(serving, door=door or Door(), **more)
-    app.serving = serving  # type: ignore[attr-defined]
-    return app
+        def step() -> Any:
+            over.wait(step_s)
+            return quick()
+
+        scheduler.step = step  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            over.set()
+            scheduler.step = quick  # type: ignore[method-assign]
+
+
+def make_serving(
+    loaded: LoadedModel, *, limits: Limits | None = None, max_running: int = 64, max_waiting: int = 256
+) -> Serving:
+    service = EngineService(Engine(loaded, EngineOptions(max_running=max_running)), max_waiting=max_waiting)
+    return Serving(service.engine, service, NAME, 1_700_000_000, limits or Limits(), Metrics(service))
 
 
 @contextlib.contextmanager
-def live_server(loaded: LoadedModel, *, grace_s: int = 5, **more: Any) -> Iterator[Live]:
-    """A server while the block runs; it is told to stop at the end and waited for."""
-    app = build_app(loaded, **more)
-    serving: Serving = app.serving  # type: ignore[attr-defined]
+def live_server(
+    serving: Serving, *, door: Door | None = None, origins: tuple[str, ...] = (), grace_s: int = 5
+) -> Iterator[Live]:
+    app = App(serving, door=door or Door(), origins=origins, grace_s=grace_s)
     server = make_server(app, limits=serving.limits, grace_s=grace_s)
     socket = listen("127.0.0.1", 0)
     port = socket.getsockname()[1]
     thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
     thread.start()
-    live = Live(f"http://127.0.0.1:{port}", port, serving.service, serving, server)
+    live = Live(f"http://127.0.0.1:{port}", port, serving, server)
     try:
         live.until(lambda: server.started)
         yield live
@@ -82,10 +97,20 @@ def live_server(loaded: LoadedModel, *, grace_s: int = 5, **more: Any) -> Iterat
         assert not thread.is_alive(), "the server did not stop"
 
 
+@pytest.fixture
+def serve(loaded: LoadedModel) -> Callable[..., AbstractContextManager[Live]]:
+    """A server of a test's own while a block runs; then it is told to stop and waited for."""
+
+    def make(*, door: Door | None = None, origins: tuple[str, ...] = (), grace_s: int = 5, **more: Any) -> Any:
+        return live_server(make_serving(loaded, **more), door=door, origins=origins, grace_s=grace_s)
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def live(loaded: LoadedModel) -> Iterator[Live]:
-    """A server without keys, for everybody."""
-    with live_server(loaded) as running:
+    """A server for everybody."""
+    with live_server(make_serving(loaded)) as running:
         yield running
 
 
@@ -98,6 +123,12 @@ def client(live: Live) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session")
 def guarded(loaded: LoadedModel) -> Iterator[Live]:
-    """A server with a key."""
-    with live_server(loaded, door=Door(keys=Keys((KEY, "another-key-of-32-characters-yes")))) as running:
+    """A server with keys."""
+    with live_server(make_serving(loaded), door=Door(keys=Keys(KEYS))) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def keys() -> tuple[str, ...]:
+    """Those of that server."""
+    return KEYS
