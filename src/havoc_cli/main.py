@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import importlib
+import keyword
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +20,8 @@ COMMANDS = {
     "evaluate": "a checkpoint -> scores with 95 % intervals",
     "generate": "continue a text",
     "chat": "talk to a checkpoint in the terminal",
+    "export": "a checkpoint for transformers, vLLM, llama.cpp or Ollama, loaded back and compared",
+    "import": "a Hugging Face folder -> a checkpoint",
     "serve": "a model behind OpenAI's routes, and a page to chat with it",
     "report": "one self-contained HTML page about a run",
     "checkpoint": "list, verify: what was saved, and whether it is whole",
@@ -53,7 +56,7 @@ def main(argv: Sequence[str], *, default_config: str | None = None) -> int:
         print(f"ConfigError  command: there is no '{name}'. {hint}", file=sys.stderr)
         return 2
     try:
-        command = importlib.import_module(f"havoc_cli.{name}")
+        command = importlib.import_module(module_of(name))
         code: int = command.run(arguments, default_config) if name == "train" else command.run(arguments)
     except HavocError as error:
         print(f"{type(error).__name__}  {error}", file=sys.stderr)
@@ -71,6 +74,11 @@ def main(argv: Sequence[str], *, default_config: str | None = None) -> int:
         print(f"{place}: cannot be written ({error.strerror}). Free some disk and call it again.", file=sys.stderr)
         return 1
     return code
+
+
+def module_of(name: str) -> str:
+    """The module of a command: its own name, with an underscore behind a word of Python's."""
+    return f"havoc_cli.{name}_" if keyword.iskeyword(name) else f"havoc_cli.{name}"
 
 
 def _help() -> str:

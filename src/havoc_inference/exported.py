@@ -90,7 +90,7 @@ def import_folder(folder: Path, target: Path) -> ModelConfig:
     with checkpoint.writing(target) as inside:
         checkpoint.save_tensors(inside / "model.pt", weights.sources())
         checkpoint.save_tensors(inside / "optimizer.pt", {})
-        state = {"step": 0, "dummy_data": dummy_data, "best_loss": None, "resolved": {}, IMPORTED: True}
+        state: dict[str, Any] = {"step": 0, "dummy_data": dummy_data, "best_loss": None, "resolved": {}, IMPORTED: True}
         checkpoint.save_json(inside / "training_state.json", state)
         (inside / "config.json").write_text(config_files.to_json(settings), encoding="utf-8")
         tokenizer.save(inside / "tokenizer")

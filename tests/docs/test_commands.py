@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from havoc_cli import flags as cli_flags
-from havoc_cli.main import COMMANDS
+from havoc_cli.main import COMMANDS, module_of
 from havoc_core.config_files import parse_yaml, read_yaml, resolve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +81,7 @@ class Parsed(Exception):  # noqa: N818 - nothing went wrong: the command has wha
 
 def parsed(arguments, monkeypatch):
     """What a command makes of its arguments, by its own parser; it stops there, in whatever file its parser is called."""
-    command = importlib.import_module(f"havoc_cli.{arguments[0]}")
+    command = importlib.import_module(module_of(arguments[0]))
 
     def parse(*args, **kwargs):
         raise Parsed(cli_flags.parse(*args, **kwargs), {})
