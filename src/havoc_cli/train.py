@@ -63,6 +63,7 @@ def train(config: TrainingConfig, *, fine_tune: bool = False, go_on_with: str | 
         go_on_with: command that continues a run that was stopped; None: `scripts/train.py --resume`.
     """
     from havoc_core import log
+    from havoc_inference.export.exportable import unexportable, unexportable_tokenizer
     from havoc_training.build import build_trainer  # torch comes in here, after the settings are right
     from havoc_training.continuation import find_checkpoint
 
@@ -75,7 +76,15 @@ def train(config: TrainingConfig, *, fine_tune: bool = False, go_on_with: str | 
             "log_dir", f"{files.logs} cannot be written to ({error.strerror}).", "Choose another: log_dir or --run-dir."
         ) from None
     try:
+        for found in (*unexportable(config.model), *unexportable_tokenizer(config.tokenizer.kind)):
+            log.LOGGER.info("Not for export: %s.", found)
         saved = find_checkpoint(config)
+        if saved is not None and not fine_tune and saved.state.get("imported"):
+            raise CheckpointError(
+                str(saved.folder),
+                "was imported, and has no course of its own to go on with.",
+                "Take its weights: --fine-tune --run-dir NEW.",
+            )
         if fine_tune and saved is not None:
             config = _with_tokenizer_of(config, saved.folder)
         trainer = build_trainer(config, saved=saved, fine_tune=fine_tune)

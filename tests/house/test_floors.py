@@ -56,12 +56,17 @@ ORDER = {
     "havoc_data/loading": ["schedule", "permutation", "packing", "pack_files", "ledger", "loader", "replay"],
     "havoc_inference": [
         "sampling", "request", "load", "vocabulary", "text_stream", "pages", "runner", "cpu_runner", "scheduler", "engine", "chat", "service",
-        "server/",
+        "server/", "export/", "exported",
     ],
     "havoc_inference/server": [
-        "mathml", "markdown", "limits", "errors", "failures", "keys", "protocol", "metrics", "serving", "prompts", "log_probs",
+        "mathml", "markdown", "page_routes", "limits", "errors", "failures", "keys", "protocol", "metrics", "serving", "prompts", "log_probs",
         "generation", "event_stream", "asked", "completions", "chat_completions", "embeddings", "tokens", "gate", "connection",
         "app", "listening",
+    ],
+    "havoc_inference/export": [
+        "exportable", "safetensors_file", "output_folder", "exported_weights", "comparison", "tokenizer_files", "hugging_face",
+        "gguf_tokens", "gguf", "probe", "reference", "text_questions", "ask_transformers", "ask_llama_cpp", "child", "proof_transformers",
+        "proof_llama_cpp", "card", "exporting",
     ],
     "havoc_eval": [
         "language_model", "contamination", "compression", "held_out_text", "task", "scoring", "tasks/", "runner",
@@ -81,8 +86,8 @@ ORDER = {
     ],
     "havoc_cli": [
         "flags", "subcommands", "run_lock", "stages", "config", "problems", "checkpoint", "data_card", "data_exchange",
-        "data_replay", "data", "tokenizer", "train", "plan_lines", "plan", "generate", "chat", "serve", "evaluate", "speed_facts",
-        "run_facts", "report", "run", "main",
+        "data_replay", "data", "tokenizer", "train", "plan_lines", "plan", "generate", "chat_input", "chat", "serve", "evaluate", "speed_facts",
+        "run_facts", "report", "export", "import_", "run", "main",
     ],
 }  # fmt: skip
 """Folder -> its files and folders from the bottom up. A shelf has no order: nothing on it needs its neighbours."""
