@@ -42,11 +42,17 @@ def listen(host: str, port: int) -> socket.socket:
         ConfigError: it cannot be.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio turns Nagle's algorithm off only where the protocol is written down; with it every answer takes 40 ms more.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(2048)
     except (OSError, OverflowError) as error:
+        listening.close()
         raise ConfigError(
             "--host, --port",
             f"{host}:{port} cannot be listened on ({error}).",
             "Name another port, or --port 0 for any.",
         ) from None
+    return listening

@@ -105,7 +105,12 @@ def test_an_unknown_route_and_a_wrong_method_are_said_in_openais_shape(client):
 def test_the_description_promises_no_answer_of_fastapis_own(client):
     text = client.get("/openapi.json").text
     assert "422" not in text and "HTTPValidationError" not in text
-    assert json.loads(text)["paths"].keys() >= {"/v1/completions", "/v1/chat/completions", "/v1/embeddings", "/v1/models"}
+    assert json.loads(text)["paths"].keys() >= {
+        "/v1/completions",
+        "/v1/chat/completions",
+        "/v1/embeddings",
+        "/v1/models",
+    }
 
 
 def test_pages_of_others_may_not_ask_unless_they_are_named(client, serve):

@@ -44,9 +44,10 @@ def test_an_answer_is_the_engines_own(client, engine):
 
 
 def test_the_old_word_for_the_limit_means_the_same_and_none_means_to_the_end_of_the_context(client, engine):
-    assert ask(client, temperature=0, max_tokens=10)["choices"] == ask(client, temperature=0, max_completion_tokens=10)[
-        "choices"
-    ]
+    assert (
+        ask(client, temperature=0, max_tokens=10)["choices"]
+        == ask(client, temperature=0, max_completion_tokens=10)["choices"]
+    )
     made = greedy(engine, HELLO, max_new_tokens=96)
     assert ask(client, temperature=0)["choices"][0]["message"]["content"] == made.text
 

@@ -30,9 +30,7 @@ def events(client, path, **body):
 def test_a_greedy_answer_is_the_engines_own(client, engine):
     made = engine.generate([engine.encode_prompt("The mean")], replace(GREEDY, max_new_tokens=12))[0]
     out = ask(client, prompt="The mean", max_tokens=12, temperature=0)
-    assert out["choices"] == [
-        {"index": 0, "text": made.text, "logprobs": None, "finish_reason": made.finish_reason}
-    ]
+    assert out["choices"] == [{"index": 0, "text": made.text, "logprobs": None, "finish_reason": made.finish_reason}]
     assert out["usage"] == {
         "prompt_tokens": len(engine.encode_prompt("The mean")),
         "completion_tokens": len(made.ids),
@@ -43,7 +41,7 @@ def test_a_greedy_answer_is_the_engines_own(client, engine):
 
 def test_a_sampled_answer_is_the_engines_own_with_the_same_seed(client, engine):
     options = SamplingOptions(temperature=1.0, top_k=None, top_p=None, seed=11, max_new_tokens=9)
-    made = engine.generate([engine.encode_prompt("A word")] , options)[0]
+    made = engine.generate([engine.encode_prompt("A word")], options)[0]
     assert ask(client, prompt="A word", max_tokens=9, seed=11)["choices"][0]["text"] == made.text
 
 
