@@ -110,12 +110,16 @@ def _open_engine(flags: ServeFlags) -> tuple[Engine, str]:
     """The engine, and what its folder is called."""
     from havoc_core.device import choose_device
     from havoc_inference.engine import Engine, EngineOptions
+    from havoc_inference.exported import is_exported, load_exported
     from havoc_inference.load import find_checkpoint, load_checkpoint
 
     path, device = Path(flags.checkpoint), choose_device(flags.device)
-    folder = find_checkpoint(path).resolve()
-    loaded = load_checkpoint(folder, device=device)
-    name = folder.parent.parent.name if folder.parent.name == "checkpoints" else folder.name
+    if is_exported(path):
+        loaded, name = load_exported(path, device=device), path.resolve().name
+    else:
+        folder = find_checkpoint(path).resolve()
+        loaded = load_checkpoint(folder, device=device)
+        name = folder.parent.parent.name if folder.parent.name == "checkpoints" else folder.name
     if loaded.dummy_data:
         print("DUMMY DATA: this model learnt from random words.")
     options = EngineOptions(max_cached_tokens=flags.max_cached_tokens, max_running=flags.max_running, int8=flags.int8)

@@ -16,6 +16,7 @@ from havoc_inference.server import chat_completions, completions, embeddings, to
 from havoc_inference.server.errors import ApiError, from_validation, json_response, translated
 from havoc_inference.server.gate import Door, Gate
 from havoc_inference.server.metrics import CONTENT_TYPE, Metrics
+from havoc_inference.server.page_routes import page_router
 from havoc_inference.server.protocol import (
     ChatRequest,
     CompletionRequest,
@@ -74,6 +75,7 @@ class App:
         _add_generation(api, serving)
         _add_model(api, serving)
         _add_operation(api, serving)
+        api.include_router(page_router())
         api.add_exception_handler(ApiError, _api_error)
         api.add_exception_handler(RequestValidationError, _validation_error)
         api.add_exception_handler(HTTPException, _http_error)

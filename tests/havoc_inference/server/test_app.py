@@ -56,8 +56,9 @@ def test_every_route_but_health_wants_a_key(method, path, guarded, keys):
 def test_health_and_the_page_want_none(guarded):
     with httpx.Client(base_url=guarded.url) as client:
         assert client.get("/health").json() == {"status": "ok"}
-        assert client.get("/page/nothing").status_code != 401
-        assert client.get("/").status_code != 401
+        assert client.get("/").headers["content-type"].startswith("text/html")
+        assert client.get("/page/chat.js").status_code == 200
+        assert client.get("/page/nothing").status_code == 404
 
 
 def test_two_keys_at_once_are_none(guarded, keys):
@@ -75,7 +76,9 @@ def test_two_keys_at_once_are_none(guarded, keys):
      b'{"prompt": "a", "logit_bias": {"\\ud800": 1}}', b'{"prompt": "a", "n": "many"}', "{\"prompt\": \"a\"}".encode("utf-16")[:-1],
      b'{"prompt": "\xed\xa0\x80"}'],
 )  # fmt: skip
-@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/v1/embeddings", "/tokenize"])
+@pytest.mark.parametrize(
+    "path", ["/v1/completions", "/v1/chat/completions", "/v1/embeddings", "/tokenize", "/page/render"]
+)
 def test_no_body_is_so_bad_that_it_is_not_answered_with_400(body, path, client):
     answer = client.post(path, content=body, headers=JSON)
     assert answer.status_code == 400 and is_openai_error(answer), answer.text

@@ -36,34 +36,38 @@ def test_two_hundred_clients_with_half_a_request_are_closed_and_hold_up_nobody(s
 
 
 def test_bytes_that_trickle_do_not_keep_a_connection_open(serve):
-    with serve(limits=Limits(head_timeout_s=0.3)) as live:
-        with socket.create_connection(("127.0.0.1", live.port), timeout=0.02) as raw:
-            sent = 0
+    with (
+        serve(limits=Limits(head_timeout_s=0.3)) as live,
+        socket.create_connection(("127.0.0.1", live.port), timeout=0.02) as raw,
+    ):
+        sent = 0
 
-            def goes_on():
-                nonlocal sent
-                try:
-                    raw.sendall(b"G" if sent == 0 else b"x")
-                    sent += 1
-                    return raw.recv(1) == b""
-                except TimeoutError:
-                    return False
-                except OSError:
-                    return True
+        def goes_on():
+            nonlocal sent
+            try:
+                raw.sendall(b"G" if sent == 0 else b"x")
+                sent += 1
+                return raw.recv(1) == b""
+            except TimeoutError:
+                return False
+            except OSError:
+                return True
 
-            live.until(goes_on, within_s=5)
-            assert sent > 5, "one byte every 0.02 s, and closed all the same"
+        live.until(goes_on, within_s=5)
+        assert sent > 5, "one byte every 0.02 s, and closed all the same"
 
 
 def test_a_later_request_of_a_connection_is_timed_too(serve):
-    with serve(limits=Limits(head_timeout_s=0.3)) as live:
-        with socket.create_connection(("127.0.0.1", live.port), timeout=10) as raw:
-            raw.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-            said = b""
-            while b'{"status":"ok"}' not in said:
-                said += raw.recv(4096)
-            raw.sendall(HALF)
-            assert is_closed(raw)
+    with (
+        serve(limits=Limits(head_timeout_s=0.3)) as live,
+        socket.create_connection(("127.0.0.1", live.port), timeout=10) as raw,
+    ):
+        raw.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        said = b""
+        while b'{"status":"ok"}' not in said:
+            said += raw.recv(4096)
+        raw.sendall(HALF)
+        assert is_closed(raw)
 
 
 def test_an_answer_that_takes_longer_than_a_head_may_is_not_cut(serve):

@@ -16,7 +16,6 @@ from havoc_inference.server.errors import ClientLeft
 from havoc_inference.server.event_stream import EventStream
 from havoc_inference.server.limits import Limits
 
-
 WORDS = "a prompt"
 
 

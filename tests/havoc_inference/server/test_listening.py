@@ -42,9 +42,8 @@ def test_an_answer_that_outlasts_the_grace_is_cut_and_the_server_stops(serve):
 
 
 def test_a_port_that_is_taken_is_said():
-    with listen("127.0.0.1", 0) as first:
-        with pytest.raises(ConfigError, match="cannot be listened on"):
-            listen("127.0.0.1", first.getsockname()[1])
+    with listen("127.0.0.1", 0) as first, pytest.raises(ConfigError, match="cannot be listened on"):
+        listen("127.0.0.1", first.getsockname()[1])
     with pytest.raises(ConfigError, match="Name another port, or --port 0"):
         listen("127.0.0.1", 99999)
 
