@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import tomllib
 from pathlib import Path
 
@@ -27,6 +28,22 @@ def test_a_source_is_built_once_and_again_when_it_changes(tmp_path):
     source.write_text(ANSWER.replace("42", "43"))
     assert load(source, needs=NEEDS, cache=cache).answer() == 43
     assert len(list(cache.iterdir())) == 2
+
+
+@pytest.mark.skipif(not is_buildable(None), reason="no C++ compiler, or no Linux")
+def test_a_source_for_any_cpu_is_built_and_products_are_fused_only_where_that_is_allowed(tmp_path):
+    """1 + e, squared, less 1 + 2e: rounded once it is e squared, rounded twice it is nothing."""
+    source = tmp_path / "fused.cpp"
+    source.write_text('extern "C" float less(float a, float b) { return a * a - b; }\n')
+    step = 2.0**-12
+    left = {}
+    for contract in (True, False):
+        library = load(source, needs=None, contract=contract, cache=tmp_path / "cache")
+        library.less.argtypes, library.less.restype = [ctypes.c_float] * 2, ctypes.c_float
+        left[contract] = library.less(1.0 + step, 1.0 + 2.0 * step)
+    assert left[False] == 0.0
+    assert left[True] in (0.0, step**2)  # a CPU without fused instructions has none to use
+    assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 @builds
