@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from havoc_cli.flags import parse
+from havoc_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from havoc_inference.engine import Engine
@@ -40,9 +41,15 @@ class SamplingFlags:
     """Where to compute."""
 
     def options(self) -> SamplingOptions:
-        """These flags, checked."""
+        """These flags, checked.
+
+        Raises:
+            ConfigError: a value is out of range; names it.
+        """
         from havoc_inference.sampling import SamplingOptions
 
+        if self.max_new_tokens < 1:
+            raise ConfigError("max_new_tokens", f"{self.max_new_tokens} is out of range.", "Write at least one token.")
         return SamplingOptions(
             temperature=self.temperature,
             top_k=self.top_k,

@@ -82,10 +82,11 @@ def test_an_instruction_set_that_the_cpu_lacks_gives_nothing(tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_every_source_is_part_of_the_package():
+@pytest.mark.parametrize("package", ["havoc_core", "havoc_inference"])
+def test_every_source_is_part_of_its_package(package):
     root = Path(__file__).parents[2]
-    package = root / "src" / "havoc_core"
-    patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["havoc_core"]
-    packed = {path for pattern in patterns for path in package.glob(pattern)}
-    assert packed >= set(package.rglob("*.cpp"))
-    assert len(packed) >= 2
+    folder = root / "src" / package
+    patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][package]
+    packed = {path for pattern in patterns for path in folder.glob(pattern)}
+    assert packed >= set(folder.rglob("*.cpp"))
+    assert packed
