@@ -30,7 +30,8 @@ class Chat:
     def __init__(self, engine: Engine, *, options: SamplingOptions, system: str | None = None) -> None:
         self._engine = engine
         self._options = options
-        self._system: list[tuple[str, str]] = [] if system is None else [("system", system)]
+        self._system = _as_message(system)
+        self._forgotten: list[tuple[str, str]] = []
         self._turns: list[tuple[str, str]] = []
         self._num_said = 0
         self._fit([], "system message")
@@ -39,6 +40,39 @@ class Chat:
     def history(self) -> tuple[tuple[str, str], ...]:
         """(role, content) of everything that is remembered, the system message first."""
         return (*self._system, *self._turns)
+
+    @property
+    def transcript(self) -> tuple[tuple[str, str], ...]:
+        """(role, content) of everything that was said, also where the context no longer reaches."""
+        return (*self._system, *self._forgotten, *self._turns)
+
+    def forget(self) -> None:
+        """Begin anew, with the system message and the first seed."""
+        self._forgotten, self._turns, self._num_said = [], [], 0
+
+    def undo(self) -> str | None:
+        """Take the last turn back and give what the user said in it; None if there is none.
+
+        Said again, it is answered with the next seed. Turns that were forgotten for it stay so.
+        """
+        if not self._turns:
+            return None
+        *self._turns, (_, said), _ = self._turns
+        return said
+
+    def instruct(self, system: str | None) -> None:
+        """Put another system message before the conversation; None: none.
+
+        Raises:
+            ConfigError: it leaves no room in the context for the shortest conversation; the old one stays.
+        """
+        before = self._system
+        self._system = _as_message(system)
+        try:
+            self._fit([], "system message")
+        except ConfigError:
+            self._system = before
+            raise
 
     def say(self, text: str) -> Iterator[str]:
         """Say something and get the answer, piece by piece.
@@ -66,6 +100,8 @@ class Chat:
         self._remember(turns, said)
 
     def _remember(self, turns: Sequence[tuple[str, str]], said: Sequence[str]) -> None:
+        num_forgotten = len(self._turns) + 1 - len(turns)
+        self._forgotten += self._turns[:num_forgotten]
         self._turns = [*turns, ("assistant", "".join(said))]
         self._num_said += 1
 
@@ -84,3 +120,7 @@ class Chat:
                     "Shorten it.",
                 )
             turns = turns[2:]
+
+
+def _as_message(system: str | None) -> list[tuple[str, str]]:
+    return [] if system is None else [("system", system)]

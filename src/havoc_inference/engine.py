@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 
@@ -13,10 +14,11 @@ from havoc_core.labels import IGNORE_INDEX
 from havoc_core.loss import label_log_probs
 from havoc_core.tokenizer import Tokenizer
 from havoc_inference import cpu_runner
+from havoc_inference.grammar import JsonGrammars
 from havoc_inference.load import LoadedModel
 from havoc_inference.request import FinishReason, Piece, Request, TokenScore
 from havoc_inference.runner import PAGE_SIZE, Runner, TorchRunner
-from havoc_inference.sampling import GREEDY, SamplingOptions
+from havoc_inference.sampling import GREEDY, Constraint, SamplingOptions
 from havoc_inference.scheduler import Event, Limits, Scheduler
 from havoc_inference.vocabulary import Vocabulary
 
@@ -97,7 +99,8 @@ class Engine:
 
         Raises:
             ConfigError: the prompt is empty, too long for the context, or holds an id that does not exist, as may
-                `logit_bias`.
+                `logit_bias`; or the JSON schema cannot be followed.
+            MissingPackageError: a JSON schema needs llguidance.
         """
         if not request.prompt:
             raise ConfigError(where, "it has no tokens.", "Begin it with the tokenizer's BOS id: encode_prompt does.")
@@ -105,6 +108,8 @@ class Engine:
         room = self.max_seq_len - 1 if request.options.max_new_tokens else self.max_seq_len + 1
         self._check_ids(where, request.prompt, limit=room)
         self._check_ids("logit_bias", [number for number, _ in request.options.logit_bias], limit=len(self))
+        if request.json_schema is not None:
+            self._constrain(request.json_schema)
 
     def generate(self, prompts: Sequence[Sequence[int]], options: SamplingOptions) -> list[Generation]:
         """Continue every prompt.
@@ -279,7 +284,16 @@ class Engine:
 
     def _make_scheduler(self) -> Scheduler:
         limits = Limits(max_running=self._options.max_running, max_step_tokens=self._options.max_step_tokens)
-        return Scheduler(self.runner, self._vocabulary, max_length=self.max_seq_len, limits=limits)
+        return Scheduler(
+            self.runner, self._vocabulary, max_length=self.max_seq_len, limits=limits, constrain=self._constrain
+        )
+
+    def _constrain(self, schema: str) -> Constraint:
+        return self._grammars.constraint(schema)
+
+    @cached_property
+    def _grammars(self) -> JsonGrammars:
+        return JsonGrammars(self._vocabulary)
 
     def _pieces(self, request: Request) -> Iterator[str]:
         job = self.scheduler.add(request)

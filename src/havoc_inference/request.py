@@ -27,6 +27,8 @@ class Request:
     """Give every token its log-probability, and so many of the most probable ones beside it; None: no scores."""
     score_prompt: bool = False
     """Score the tokens of the prompt too; only with `top_log_probs`."""
+    json_schema: str | None = None
+    """JSON text of a schema: the answer is JSON that fits it, if it is not cut off by its length."""
     ignore_end: bool = False
     """Go on where the model would end, to the last token asked for; for measurements."""
 

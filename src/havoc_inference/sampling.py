@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -159,6 +160,16 @@ def sample(logits: Tensor, options: SamplingOptions, generators: Sequence[torch.
     return ids.gather(-1, torch.minimum(at, last)).squeeze(-1)
 
 
+class Constraint(Protocol):
+    """What else forbids tokens of one text; `havoc_inference.grammar` gives one."""
+
+    def forbidden(self) -> Tensor:
+        """[V] bool: ids that cannot come next."""
+
+    def take(self, token: int) -> None:
+        """A token came."""
+
+
 class RowSampler:
     """What one text's draws depend on: its options, its random stream, and the tokens that occurred.
 
@@ -167,10 +178,20 @@ class RowSampler:
         stream: number of the random stream under `options.seed`.
         prompt: its ids, for the repetition penalty.
         vocab_size: V.
+        constraint: what forbids tokens by those before; None: nothing does.
     """
 
-    def __init__(self, options: SamplingOptions, *, stream: int, prompt: Sequence[int], vocab_size: int) -> None:
+    def __init__(
+        self,
+        options: SamplingOptions,
+        *,
+        stream: int,
+        prompt: Sequence[int],
+        vocab_size: int,
+        constraint: Constraint | None = None,
+    ) -> None:
         self.options = options
+        self.constraint = constraint
         self.generator = row_generator(options.seed, stream)
         self._bias: Tensor | None = None
         self._seen: Tensor | None = None
@@ -198,6 +219,8 @@ class RowSampler:
 
     def count(self, token: int) -> None:
         """A token was generated."""
+        if self.constraint is not None:
+            self.constraint.take(token)
         if self._seen is not None:
             self._seen[token] = True
         if self._counts is not None:
@@ -222,6 +245,9 @@ def choose(logits: Tensor, rows: Sequence[RowSampler], *, forbidden: Tensor) -> 
         for at in changed:
             logits[at] = rows[at].changed(logits[at])
     logits = logits.masked_fill(forbidden, -math.inf)
+    for at, row in enumerate(rows):
+        if row.constraint is not None:
+            logits[at].masked_fill_(row.constraint.forbidden(), -math.inf)
     ways: dict[SamplingOptions, list[int]] = {}
     for at, row in enumerate(rows):
         ways.setdefault(row.options.way, []).append(at)

@@ -8,7 +8,7 @@ the text that came last gives its pages back and is read again later; its draws 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,7 @@ from havoc_core.errors import HavocError
 from havoc_inference.pages import PageNames, PagePool
 from havoc_inference.request import FinishReason, Piece, Request, TokenScore
 from havoc_inference.runner import PAGE_SIZE, Chunk, Runner
-from havoc_inference.sampling import RowSampler, choose
+from havoc_inference.sampling import Constraint, RowSampler, choose
 from havoc_inference.text_stream import TextStream
 from havoc_inference.vocabulary import Vocabulary
 
@@ -48,7 +48,9 @@ class Counters:
 class Job:
     """One request on its way. Callers keep it to cancel; everything else is the scheduler's."""
 
-    def __init__(self, request: Request, vocabulary: Vocabulary, *, max_length: int) -> None:
+    def __init__(
+        self, request: Request, vocabulary: Vocabulary, *, max_length: int, constraint: Constraint | None = None
+    ) -> None:
         self.request = request
         self.ids = list(request.prompt)
         """The prompt and what was generated."""
@@ -58,7 +60,11 @@ class Job:
         self.names = PageNames(PAGE_SIZE)
         self.left = min(request.options.max_new_tokens, max_length - len(request.prompt))
         self.sampler = RowSampler(
-            request.options, stream=request.stream, prompt=request.prompt, vocab_size=vocabulary.size
+            request.options,
+            stream=request.stream,
+            prompt=request.prompt,
+            vocab_size=vocabulary.size,
+            constraint=constraint,
         )
         self.text = TextStream(vocabulary.bytes_of, stop=request.stop)
         self.num_scored = 0
@@ -96,9 +102,19 @@ class Scheduler:
         vocabulary: what may be generated, and what ends a text.
         max_length: tokens of context, prompt and answer together.
         limits: of a step.
+        constrain: a JSON schema -> what it forbids; None where no request has one.
     """
 
-    def __init__(self, runner: Runner, vocabulary: Vocabulary, *, max_length: int, limits: Limits) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        vocabulary: Vocabulary,
+        *,
+        max_length: int,
+        limits: Limits,
+        constrain: Callable[[str], Constraint] | None = None,
+    ) -> None:
+        self._constrain = constrain
         self._runner = runner
         self._vocabulary = vocabulary
         self._max_length = max_length
@@ -120,7 +136,11 @@ class Scheduler:
 
     def add(self, request: Request) -> Job:
         """Let a request join; it has been checked."""
-        job = Job(request, self._vocabulary, max_length=self._max_length)
+        constraint = None
+        if request.json_schema is not None:
+            assert self._constrain is not None, "a request with a schema needs somebody who reads it"
+            constraint = self._constrain(request.json_schema)
+        job = Job(request, self._vocabulary, max_length=self._max_length, constraint=constraint)
         self._waiting.append(job)
         return job
 

@@ -55,7 +55,7 @@ ORDER = {
     ],
     "havoc_data/loading": ["schedule", "permutation", "packing", "pack_files", "ledger", "loader", "replay"],
     "havoc_inference": [
-        "sampling", "request", "load", "vocabulary", "text_stream", "pages", "runner", "cpu_runner", "scheduler", "engine", "chat", "service",
+        "sampling", "request", "load", "vocabulary", "grammar", "text_stream", "pages", "runner", "cpu_runner", "scheduler", "engine", "chat", "service",
         "server/", "export/", "exported",
     ],
     "havoc_inference/server": [
@@ -69,7 +69,7 @@ ORDER = {
         "proof_llama_cpp", "card", "exporting",
     ],
     "havoc_eval": [
-        "language_model", "contamination", "compression", "held_out_text", "task", "scoring", "tasks/", "runner",
+        "language_model", "contamination", "compression", "held_out_text", "task", "scoring", "tasks/", "runner", "harness",
     ],
     "havoc_training": [
         "shelves", "threads", "batch_plan", "schedules", "parameter_groups", "memory/", "updater", "planner/", "memory_choice",
@@ -86,7 +86,7 @@ ORDER = {
     ],
     "havoc_cli": [
         "flags", "subcommands", "run_lock", "stages", "config", "problems", "checkpoint", "data_card", "data_exchange",
-        "data_replay", "data", "tokenizer", "train", "plan_lines", "plan", "generate", "chat_input", "chat", "serve", "evaluate", "speed_facts",
+        "data_replay", "data", "tokenizer", "train", "plan_lines", "plan", "model_folder", "generate", "chat_input", "chat", "serve", "harness", "evaluate", "speed_facts",
         "run_facts", "report", "export", "import_", "run", "main",
     ],
 }  # fmt: skip
