@@ -1,6 +1,7 @@
 """Answers that are JSON by construction: which tokens may come next, so that a text fits a schema.
 
-llguidance (guidance-ai) follows the grammar; what is forbidden never gets a probability, so a text that ends by itself is valid.
+llguidance (guidance-ai) follows the grammar; what is forbidden never gets a probability, so a text that ends by itself is
+valid.
 """
 
 from __future__ import annotations
