@@ -35,6 +35,16 @@ class EvaluateFlags:
     """JSON file to write; None: `logs/evaluation.json` beside the checkpoints."""
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     """Where to compute."""
+    harness: str | None = None
+    """Tasks of EleutherAI's lm-eval, separated by commas, in place of all of the above. Writes logs/harness.json."""
+    harness_include: str | None = None
+    """Folder with tasks of your own, which are then the only ones; None: lm-eval's."""
+    harness_limit: int | None = None
+    """Items of each task; None: all."""
+    harness_few_shot: int | None = None
+    """Worked items before each question; None: as the task says."""
+    harness_bos: bool = False
+    """Put the beginning-of-text token before every text; lm-eval's own default is not to."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -46,6 +56,8 @@ def run(argv: Sequence[str]) -> int:
     from havoc_inference.load import find_checkpoint
 
     log.to_screen()
+    if flags.harness is not None:
+        return _run_harness(flags)
     folder = find_checkpoint(Path(flags.checkpoint))
     run_dir = folder.resolve().parent.parent
     out = Path(flags.out) if flags.out else run_dir / "logs" / "evaluation.json"
@@ -62,6 +74,25 @@ def run(argv: Sequence[str]) -> int:
             print(f"{result.task:<10} {line}")
     print(out)
     return 0
+
+
+def _run_harness(flags: EvaluateFlags) -> int:
+    """EleutherAI's tasks in place of ours."""
+    from havoc_cli.harness import run_harness
+    from havoc_cli.model_folder import open_model
+    from havoc_eval.harness import HarnessOptions
+    from havoc_inference.engine import Engine
+
+    opened = open_model(Path(flags.checkpoint), device=flags.device)
+    options = HarnessOptions(
+        tasks=tuple(name.strip() for name in (flags.harness or "").split(",") if name.strip()),
+        include=Path(flags.harness_include) if flags.harness_include else None,
+        limit=flags.harness_limit,
+        num_few_shot=flags.harness_few_shot,
+        add_bos=flags.harness_bos,
+    )
+    out = Path(flags.out) if flags.out else opened.folder / "logs" / "harness.json"
+    return run_harness(Engine(opened.loaded), options, out=out)
 
 
 def evaluate_checkpoint(folder: Path, *, store: Path, corpus: Path, exam_problems: int, device: str) -> Evaluation:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from havoc_cli.flags import parse
+from havoc_cli.model_folder import open_model
 from havoc_core.errors import ConfigError, MissingPackageError
 
 if TYPE_CHECKING:
-    from havoc_inference.engine import Engine
     from havoc_inference.server.app import App
     from havoc_inference.server.gate import Door
     from havoc_inference.server.limits import Limits
@@ -95,35 +95,18 @@ def run(argv: Sequence[str]) -> int:
 
 def open_app(flags: ServeFlags, *, limits: Limits, door: Door) -> App:
     """Load the model that the flags mean, and put the routes around it."""
+    from havoc_inference.engine import Engine, EngineOptions
     from havoc_inference.server.app import App
     from havoc_inference.server.metrics import Metrics
     from havoc_inference.server.serving import Serving
     from havoc_inference.service import EngineService
 
-    engine, name = _open_engine(flags)
-    service = EngineService(engine, max_waiting=flags.max_waiting)
-    serving = Serving(engine, service, flags.name or name, int(time.time()), limits, Metrics(service))
-    return App(serving, door=door, origins=flags.cors_origin, grace_s=flags.grace_s)
-
-
-def _open_engine(flags: ServeFlags) -> tuple[Engine, str]:
-    """The engine, and what its folder is called."""
-    from havoc_core.device import choose_device
-    from havoc_inference.engine import Engine, EngineOptions
-    from havoc_inference.exported import is_exported, load_exported
-    from havoc_inference.load import find_checkpoint, load_checkpoint
-
-    path, device = Path(flags.checkpoint), choose_device(flags.device)
-    if is_exported(path):
-        loaded, name = load_exported(path, device=device), path.resolve().name
-    else:
-        folder = find_checkpoint(path).resolve()
-        loaded = load_checkpoint(folder, device=device)
-        name = folder.parent.parent.name if folder.parent.name == "checkpoints" else folder.name
-    if loaded.dummy_data:
-        print("DUMMY DATA: this model learnt from random words.")
+    opened = open_model(Path(flags.checkpoint), device=flags.device)
     options = EngineOptions(max_cached_tokens=flags.max_cached_tokens, max_running=flags.max_running, int8=flags.int8)
-    return Engine(loaded, options), name
+    engine = Engine(opened.loaded, options)
+    service = EngineService(engine, max_waiting=flags.max_waiting)
+    serving = Serving(engine, service, flags.name or opened.name, int(time.time()), limits, Metrics(service))
+    return App(serving, door=door, origins=flags.cors_origin, grace_s=flags.grace_s)
 
 
 def _door(flags: ServeFlags) -> Door:

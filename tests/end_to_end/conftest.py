@@ -8,8 +8,11 @@ import io
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +121,47 @@ def process(here: Path) -> Callable[..., subprocess.Popen[str]]:
         each.kill()
         each.wait()
         each.stdout.close()
+
+
+@dataclass(frozen=True)
+class Served:
+    """`havoc serve` in a process of its own."""
+
+    url: str
+    key: str
+    run: Path
+    """The folder that it serves."""
+    process: subprocess.Popen[str]
+
+
+@pytest.fixture(scope="session")
+def served(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The finished run behind HTTP, with a key and room for few: 4 answers at once, 4 more that wait."""
+    key = "a-key-for-tests-of-the-whole-line"
+    keys = tmp_path_factory.mktemp("keys") / "keys.txt"
+    keys.write_text(key + "\n")
+    words = ["serve", str(finished), "--port", "0", "--api-key-file", str(keys), "--name", "tiny", "--device", "cpu",
+             "--max-running", "4", "--max-waiting", "4", "--grace-s", "5"]  # fmt: skip
+    started = subprocess.Popen(
+        [sys.executable, "-c", "from havoc_cli.main import entry; entry()", *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert started.stdout is not None
+    try:
+        url = next(line.split(" at ")[1].split(" ")[0] for line in started.stdout if " is served at " in line)
+        # What it goes on to say is read, or the pipe would fill and stop it.
+        reader = threading.Thread(target=started.stdout.read)
+        reader.start()
+        urllib.request.urlopen(f"{url}/health", timeout=60).close()  # the socket listens already: it waits its turn
+        yield Served(url, key, finished, started)
+    finally:
+        started.terminate()
+        code = started.wait(30)
+        reader.join(10)
+        started.stdout.close()
+    assert code == -signal.SIGTERM, "it ends as one that was asked to"
 
 
 @pytest.fixture
