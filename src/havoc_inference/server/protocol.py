@@ -73,7 +73,7 @@ class Sampled(Body):
     """Only the k most probable tokens; 0 and -1: all. Not of OpenAI."""
     min_p: float | None = Field(None, ge=0.0, le=1.0, allow_inf_nan=False)
     """Only tokens with this share of the most probable one's probability. Not of OpenAI."""
-    repetition_penalty: float | None = Field(None, gt=0.0, le=10.0, allow_inf_nan=False)
+    repetition_penalty: float | None = Field(None, ge=0.01, le=100.0, allow_inf_nan=False)
     """Above 1: tokens that occurred, prompt included, become less probable. Not of OpenAI."""
     ignore_eos: bool | None = None
     """Go on where the model would end, for measurements. Not of OpenAI."""

@@ -183,6 +183,7 @@ def test_an_empty_prompt_begins_a_new_document(client, engine):
         ({"prompt": ["a"] * 50, "n": 100}, "n", "50 prompts with n = 100 ask for 5000 answers"),
         ({"temperature": -0.1}, "temperature", "greater than or equal to 0"),
         ({"temperature": "hot"}, "temperature", "valid number"),
+        ({"repetition_penalty": 5e-324}, "repetition_penalty", "greater than or equal to 0.01"),
         ({"top_p": 0}, "top_p", "greater than 0"),
         ({"logprobs": 21}, "logprobs", "less than or equal to 20"),
         ({"logit_bias": {"x": 1}}, "logit_bias", "'x' is no id of a token"),
