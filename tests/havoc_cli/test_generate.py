@@ -1,9 +1,6 @@
-"""`havoc generate` and `havoc chat`."""
+"""`havoc generate`, and where `havoc chat` opens its model as it does."""
 
 from __future__ import annotations
-
-import io
-import sys
 
 import pytest
 
@@ -50,30 +47,3 @@ def test_a_folder_without_a_checkpoint_is_named(command, havoc, here):
     said = havoc(command, "nowhere")
     assert said.code == 1
     assert "nowhere: there is no such folder. `havoc checkpoint list` shows what there is." in said.message
-
-
-def test_chat_answers_forgets_and_quits(havoc, finished_run, monkeypatch):
-    lines = "what is\\\nthe mean?\n\n/new\nand now?\n/quit\nnever asked\n"
-    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
-    said = havoc("chat", finished_run, "--max-new-tokens", "5", "--system", "Be brief.")
-    assert said.code == 0
-    assert "step 6. /new forgets, /quit ends" in said.out
-    assert "A model of this size answers in form, not in fact" in said.out
-    assert said.out.count("> ") == 5
-    assert said.out.count("... ") == 1
-
-
-def test_chat_ends_where_the_input_ends(havoc, finished_run, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.StringIO("hello\n"))
-    assert havoc("chat", finished_run, "--max-new-tokens", "2").code == 0
-
-
-def test_what_was_said_before_is_remembered_until_new(havoc, finished_run, monkeypatch):
-    def answers(lines):
-        monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
-        out = havoc("chat", finished_run, "--max-new-tokens", "20").out
-        return out.split("check every number it gives.\n")[1]
-
-    first = answers("abc\n").removeprefix("> ").split("\n> ")[0]
-    again = answers("abc\n/new\nabc\n").replace("> ", "")
-    assert again == f"{first}\n{first}\n"

@@ -63,3 +63,46 @@ def test_a_message_that_no_context_holds_is_refused_and_nothing_is_forgotten(eng
 def test_a_system_message_that_no_context_holds_is_refused_at_once(engine: Engine) -> None:
     with pytest.raises(ConfigError, match=r"system message: it makes a prompt of \d+ tokens.*Shorten it"):
         Chat(engine, options=SHORT, system="温" * 100)
+
+
+def test_a_turn_that_is_taken_back_can_be_said_again_and_draws_from_another_seed(engine: Engine) -> None:
+    options = SamplingOptions(temperature=2.0, max_new_tokens=8)
+    chat = Chat(engine, options=options)
+    "".join(chat.say("hello"))
+    before = chat.history
+    first = "".join(chat.say("again?"))
+    assert chat.undo() == "again?"
+    assert chat.history == before
+    assert "".join(chat.say("again?")) != first
+    assert [chat.undo(), chat.undo(), chat.undo()] == ["again?", "hello", None]
+
+
+def test_the_transcript_holds_what_the_context_does_not(engine: Engine) -> None:
+    chat = Chat(engine, options=SHORT, system="Be brief.")
+    for turn in range(12):
+        "".join(chat.say(f"The mean of a sample is {turn}"))
+    said = [content for role, content in chat.transcript if role == "user"]
+    assert said == [f"The mean of a sample is {turn}" for turn in range(12)]
+    assert chat.transcript[-len(chat.history) + 1 :] == chat.history[1:]
+    assert chat.transcript[0] == ("system", "Be brief.")
+
+
+def test_a_chat_that_forgets_begins_as_a_new_one_does(engine: Engine) -> None:
+    options = SamplingOptions(temperature=2.0, max_new_tokens=8)
+    chat = Chat(engine, options=options, system="Be brief.")
+    first = "".join(chat.say("hello"))
+    chat.forget()
+    assert chat.transcript == (("system", "Be brief."),)
+    assert "".join(chat.say("hello")) == first
+
+
+def test_a_system_message_can_be_changed_and_one_that_is_too_long_changes_nothing(engine: Engine) -> None:
+    chat = Chat(engine, options=SHORT)
+    "".join(chat.say("hello"))
+    chat.instruct("Be brief.")
+    assert chat.history[:2] == (("system", "Be brief."), ("user", "hello"))
+    with pytest.raises(ConfigError, match="system message: it makes a prompt of"):
+        chat.instruct("温" * 100)
+    assert chat.history[0] == ("system", "Be brief.")
+    chat.instruct(None)
+    assert chat.history[0] == ("user", "hello")

@@ -258,8 +258,9 @@ function finish(place, index) {
   if (!message || !place.isConnected && place.parentNode) return;
   const again = () => { if (!running) answer(index, (message.tries ?? 0) + 1); };
   const tools = place.querySelector(".tools");
-  tools.replaceChildren(...(message.content ? [copier(() => message.content)] : []), tool("Regenerate", again, "Regenerate the answer"),
-    make("span", { className: "facts", textContent: message.facts }));
+  const about = make("span", { className: "facts", textContent: message.facts });
+  if (message.content) tools.replaceChildren(copier(() => message.content), tool("Regenerate", again, "Regenerate the answer"), about);
+  else tools.replaceChildren(...(message.problem ? [] : [tool("Regenerate", again, "Regenerate the answer")]), about);
   if (message.problem) {
     const box = make("div", { className: "failure" }, message.problem, tool("Try again", again));
     box.setAttribute("role", "alert");
