@@ -31,8 +31,9 @@ class EngineOptions:
     """Tokens of all texts together whose keys and values are kept; the model's context at least."""
     max_running: int = 64
     """Texts that grow at once."""
-    max_step_tokens: int = 256
-    """Tokens that go through the model in a step; a long prompt makes the others wait for so many."""
+    max_step_tokens: int | None = None
+    """Tokens that go through the model in a step; a long prompt makes the others wait for so many. None: 64 on a CPU,
+    which reads no faster in larger steps, and 2,048 elsewhere."""
     max_scored_tokens: int = 8_192
     """Tokens that go through the model at once in `token_log_probs`, which bounds the memory."""
     int8: bool = False
@@ -283,7 +284,8 @@ class Engine:
         return TorchRunner(self._model, config, num_pages=num_pages)
 
     def _make_scheduler(self) -> Scheduler:
-        limits = Limits(max_running=self._options.max_running, max_step_tokens=self._options.max_step_tokens)
+        step = self._options.max_step_tokens or (64 if self._device.type == "cpu" else 2_048)
+        limits = Limits(max_running=self._options.max_running, max_step_tokens=step)
         return Scheduler(
             self.runner, self._vocabulary, max_length=self.max_seq_len, limits=limits, constrain=self._constrain
         )

@@ -29,7 +29,7 @@ class Limits:
 
     max_running: int = 64
     """Texts that grow at once."""
-    max_step_tokens: int = 256
+    max_step_tokens: int = 64
     """Tokens that go through the model in a step: how long the others wait for a long prompt."""
 
 
