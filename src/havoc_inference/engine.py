@@ -32,8 +32,8 @@ class EngineOptions:
     max_running: int = 64
     """Texts that grow at once."""
     max_step_tokens: int | None = None
-    """Tokens that go through the model in a step; a long prompt makes the others wait for so many. None: 64 on a CPU,
-    which reads no faster in larger steps, and 2,048 elsewhere."""
+    """Tokens of prompts that go through the model in a step; those who grow wait for so many. None: 64 on a CPU, which
+    reads no faster in larger steps, and 2,048 elsewhere."""
     max_scored_tokens: int = 8_192
     """Tokens that go through the model at once in `token_log_probs`, which bounds the memory."""
     int8: bool = False

@@ -30,7 +30,7 @@ class Limits:
     max_running: int = 64
     """Texts that grow at once."""
     max_step_tokens: int = 64
-    """Tokens that go through the model in a step: how long the others wait for a long prompt."""
+    """Tokens of prompts that go through the model in a step, beside one of each text that grows: how long those wait."""
 
 
 @dataclass
@@ -199,21 +199,26 @@ class Scheduler:
         budget = self._limits.max_step_tokens
         chunks: list[tuple[Job, Chunk]] = []
         for job in sorted(self._running, key=lambda one: not one.grows):
-            if job not in self._running or budget <= 0:  # it may have given its pages to one before it
+            if job not in self._running:  # it has given its pages to one before it
                 continue
-            end = job.num_to_compute
-            if end - job.num_computed > budget:
-                end = (job.num_computed + budget) // self._runner.alignment * self._runner.alignment
-            # A budget below the alignment goes on with the next step; a step's first chunk is never empty.
-            if end <= job.num_computed:
-                if chunks:
-                    continue
-                end = min(job.num_to_compute, job.num_computed + self._runner.alignment)
-            if not self._make_room(job, end, planned=chunks):
+            end = self._end_of_chunk(job, budget)
+            if end == job.num_computed or not self._make_room(job, end, planned=chunks):
                 continue
-            budget -= end - job.num_computed
+            if not job.grows:
+                budget -= end - job.num_computed
             chunks.append((job, self._chunk(job, end)))
         return chunks
+
+    def _end_of_chunk(self, job: Job, budget: int) -> int:
+        """How far a text gets in this step; where it stands if not at all."""
+        end, alignment = job.num_to_compute, self._runner.alignment
+        if job.grows or end - job.num_computed <= budget:
+            return end
+        aligned = (job.num_computed + budget) // alignment * alignment
+        # Where even the whole budget is no aligned chunk, a step still takes one: else no prompt would ever be read.
+        if budget == self._limits.max_step_tokens:
+            aligned = max(aligned, job.num_computed // alignment * alignment + alignment)
+        return min(end, max(aligned, job.num_computed))
 
     def _chunk(self, job: Job, end: int) -> Chunk:
         start = job.num_computed

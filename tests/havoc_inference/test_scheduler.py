@@ -152,6 +152,21 @@ def test_texts_that_grow_never_wait_for_more_than_a_chunk_of_a_prompt(loaded: Lo
     assert lengths == list(range(lengths[0], lengths[0] + 6))  # a token with every step
 
 
+def test_a_prompt_is_read_however_many_texts_grow(loaded: LoadedModel) -> None:
+    """Regression: texts that grow used the budget of prompts up, and a prompt waited until one of them ended."""
+    scheduler = Engine(loaded, EngineOptions(max_step_tokens=16, max_running=32)).scheduler
+    growing = Request((0, 300), replace(GREEDY, max_new_tokens=90), ignore_end=True)
+    for stream in range(24):
+        scheduler.add(replace(growing, stream=stream))
+    for _ in range(4):
+        scheduler.step()
+    late = scheduler.add(Request((0, *range(300, 340)), replace(GREEDY, max_new_tokens=1)))
+    ended = [
+        job for _ in range(3) for job, piece in scheduler.step() if isinstance(piece, Piece) and piece.finish_reason
+    ]
+    assert ended == [late]
+
+
 def test_a_prompt_that_waits_for_room_is_served_when_there_is_some(loaded: LoadedModel) -> None:
     scheduler = Engine(loaded, EngineOptions(max_cached_tokens=96, max_running=4)).scheduler
     long = Request((0, *range(300, 380)), replace(GREEDY, max_new_tokens=10))
