@@ -13,17 +13,17 @@ from markdown_it.rules_block import StateBlock
 from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 from markdown_it.utils import OptionsDict
-from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 from havoc_inference.server import mathml
 
-MAX_CHARACTERS = 30_000
-"""A longer text is shown as it was written: some Markdown takes the square of its length. 30,000 open brackets: 1.4 s."""
-MAX_FORMULAS = 20_000
+MAX_CHARACTERS = 20_000
+"""A longer text is shown as it was written: some Markdown takes the square of its length. Open pictures: 0.6 s."""
+MAX_FORMULAS = 10_000
 """Characters of formulas in one text that become MathML; what comes after them stays source."""
 
 _SCHEMES = ("http", "https", "mailto")
 _MAX_NESTING = 30
+_CLOSING = {"$$": "$$", "$": "$", r"\(": r"\)", r"\[": r"\]"}
 _OPENING = re.compile(
     r"\$\$|\\\[|\\begin\{(?:equation|multline|gather|align|alignat|flalign|eqnarray|[pbBvV]?matrix|cases)\*?\}"
 )
@@ -91,7 +91,7 @@ class _Html(RendererHTML):
 
     def formula(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: dict[str, int]) -> str:
         """A formula, in the line or on its own."""
-        source, display = tokens[idx].content.strip(), tokens[idx].type != "math_inline"
+        source, display = tokens[idx].content.strip(), tokens[idx].type != "formula_inline"
         env["formulas"] += len(source)
         shown = mathml.from_latex(source, display=display) if env["formulas"] <= MAX_FORMULAS else None
         if shown is None:
@@ -112,37 +112,36 @@ def _cell(token: Token) -> str:
 def _parser() -> MarkdownIt:
     options = {"html": False, "linkify": False, "typographer": False, "breaks": True, "maxNesting": _MAX_NESTING}
     parser = _Safe("js-default", options, renderer_cls=_Html)
-    dollarmath_plugin(
-        parser,
-        allow_labels=False,
-        allow_space=False,  # "$5 and $6" are prices
-        allow_digits=False,
-        double_inline=True,
-    )
-    parser.disable("math_block")  # the plugin's takes the square of a text's length; ours is `_formula_on_lines`
     # Before the backslash of `\(` is taken for an escape.
-    parser.inline.ruler.before("escape", "math_brackets", _brackets_in_a_line)
+    parser.inline.ruler.before("escape", "formula", _formula_in_a_line)
     parser.block.ruler.before("fence", "formula", _formula_on_lines, {"alt": ["paragraph", "list"]})
-    for name in ("math_inline", "math_inline_double", "formula"):
+    for name in ("formula_inline", "formula_display", "formula"):
         parser.add_render_rule(name, _Html.formula)
     return parser
 
 
-def _brackets_in_a_line(state: StateInline, silent: bool) -> bool:
-    r"""`\(...\)`, and `\[...\]` inside a paragraph."""
-    opening = state.src[state.pos : state.pos + 2]
-    closing = {r"\(": r"\)", r"\[": r"\]"}.get(opening)
-    if closing is None:
+def _formula_in_a_line(state: StateInline, silent: bool) -> bool:
+    r"""`$...$`, `\(...\)`, and `$$...$$` and `\[...\]` inside a paragraph."""
+    opening = next((mark for mark in _CLOSING if state.src.startswith(mark, state.pos)), None)
+    if opening is None:
         return False
+    start = state.pos + len(opening)
     # No further than a formula may reach: a page of open brackets would be searched to its end for each.
-    end = state.src.find(closing, state.pos + 2, state.pos + 2 + mathml.MAX_CHARACTERS)
-    if end < 0:
+    end = state.src.find(_CLOSING[opening], start, start + mathml.MAX_CHARACTERS)
+    inside = state.src[start:end]
+    if end < 0 or not inside.strip() or (opening == "$" and not _is_formula(state.src, start, end)):
         return False
     if not silent:
-        token = state.push("math_inline" if closing == r"\)" else "math_inline_double", "math", 0)
-        token.content, token.markup = state.src[state.pos + 2 : end], opening
-    state.pos = end + 2
+        token = state.push("formula_inline" if opening in ("$", r"\(") else "formula_display", "math", 0)
+        token.content, token.markup = inside, opening
+    state.pos = end + len(_CLOSING[opening])
     return True
+
+
+def _is_formula(text: str, start: int, end: int) -> bool:
+    """Whether two dollars hold a formula: "$5 and $6" are prices, and so is a dollar before code that holds another."""
+    inside, after = text[start:end], text[end + 1 : end + 2]
+    return not (inside[0].isspace() or inside[-1].isspace() or inside[-1] == "\\" or "`" in inside or after.isdigit())
 
 
 def _formula_on_lines(state: StateBlock, start_line: int, end_line: int, silent: bool) -> bool:
@@ -151,7 +150,7 @@ def _formula_on_lines(state: StateBlock, start_line: int, end_line: int, silent:
     if not (match := _OPENING.match(first)):
         return False
     opening, environment = match[0], match[0].startswith(r"\begin")
-    closing = opening.replace("begin", "end", 1) if environment else {"$$": "$$", r"\[": r"\]"}[opening]
+    closing = opening.replace("begin", "end", 1) if environment else _CLOSING[opening]
     lines, rest = [first], first.removeprefix(opening)
     # An opening that comes again ends the search: a page of them would be searched to its end for each.
     while closing not in rest:

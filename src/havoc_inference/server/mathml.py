@@ -27,7 +27,10 @@ _LIMITS = re.compile("[∑∏∐⋂⋃⋁⋀⨁⨂]|lim|max|min|sup|inf|arg.?max
 _ABOVE_AND_BELOW = {"msub": "munder", "msup": "mover", "msubsup": "munderover"}
 """Limits of a sum stand above and below it on a line of its own, which latex2mathml forgets inside `\\left[ \\right]`."""
 
-_DEFINITION = re.compile(r"\\(?:def|g?let|re?newcommand|newenvironment|DeclareMathOperator)\b")
+_NUM_CHILDREN = {"mfrac": 2, "mroot": 2, "msub": 2, "msup": 2, "munder": 2, "mover": 2, "msubsup": 3, "munderover": 3}
+"""What a browser needs; latex2mathml lets `\\frac{a}` pass."""
+
+_DEFINITION = re.compile(r"\\(?:def|g?let|(?:re)?newcommand|newenvironment|DeclareMathOperator)\b")
 """A few lines of macros can expand to gigabytes, so there are none."""
 
 _UNWRAPPED = re.compile(r"\\(?:begin|end)\{(?:equation|multline|displaymath|math)\*?\}")
@@ -67,6 +70,8 @@ def from_latex(formula: str, *, display: bool) -> str | None:
 def _write(element: Element, parts: list[str]) -> None:
     """Append an element. The children of an unknown one come without it."""
     tag = element.tag if _TAGS.fullmatch(element.tag) else "mrow"
+    if len(element) != _NUM_CHILDREN.get(tag, len(element)):
+        raise ValueError(f"<{tag}> with {len(element)} children")
     operator = _text(element[0].text) if len(element) and element[0].tag == "mo" else ""
     if _LIMITS.fullmatch(operator) and tag in _ABOVE_AND_BELOW:
         tag = _ABOVE_AND_BELOW[tag]
