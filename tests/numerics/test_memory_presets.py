@@ -136,7 +136,8 @@ def twelve_steps():
 
 @functools.cache
 def five_steps(preset):
-    return Run(preset, **SUMMED_EXACTLY).train(5)  # the run, so that each resume asks it for its state as a checkpoint does
+    """The run, so that each resume asks it for its state as a checkpoint does."""
+    return Run(preset, **SUMMED_EXACTLY).train(5)
 
 
 @pytest.mark.parametrize("first", ["fp32_master", "offload", "stream"])
