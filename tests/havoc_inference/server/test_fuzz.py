@@ -25,6 +25,34 @@ ROUTES = [
 ]  # fmt: skip
 
 
+def narrowed(description):
+    """The description with the one model's name and ids, so that what is made up mostly reaches the engine."""
+    for schema in description["components"]["schemas"].values():
+        fields = schema.get("properties", {})
+        if "model" in fields:
+            fields["model"] = {"enum": ["tiny", None]}
+        if "max_tokens" in fields:
+            fields["max_tokens"]["anyOf"][0].update(minimum=1, maximum=30)
+        if "logit_bias" in fields:
+            fields["logit_bias"]["anyOf"][0]["propertyNames"] = {"enum": ["0", "1", "300", "639"]}
+    for ids in every(description, "maximum", 2**31 - 1, "exclusiveMaximum", 2**31):
+        ids.clear()
+        ids.update(type="integer", minimum=0, maximum=639)
+    return description
+
+
+def every(node, *wanted):
+    """Every schema of an id."""
+    if isinstance(node, dict):
+        if any(node.get(name) == value for name, value in zip(wanted[::2], wanted[1::2], strict=True)):
+            yield node
+        for value in list(node.values()):
+            yield from every(value, *wanted)
+    elif isinstance(node, list):
+        for value in node:
+            yield from every(value, *wanted)
+
+
 def test_these_are_all_routes_of_the_description(live):
     paths = httpx.get(live.url + "/openapi.json").json()["paths"]
     assert {(method.upper(), path) for path, methods in paths.items() for method in methods} == set(ROUTES)
@@ -36,6 +64,8 @@ def test_these_are_all_routes_of_the_description(live):
 )
 def test_nothing_that_is_sent_is_an_error_of_ours(method, path, mode, live):
     description = httpx.get(live.url + "/openapi.json").json()
+    if mode == "positive":
+        description = narrowed(description)
     operation = schemathesis.openapi.from_dict(description)[path][method]
     chosen = getattr(schemathesis.GenerationMode, mode.upper())
     statuses = set()
@@ -51,5 +81,5 @@ def test_nothing_that_is_sent_is_an_error_of_ours(method, path, mode, live):
             assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
     ask()
-    assert statuses <= {200, 400, 404} and (mode == "positive" or statuses == {400})
+    assert statuses == {400} if mode == "negative" else 200 in statuses or path == "/v1/models/{model}"
     live.until(live.is_idle)
