@@ -6,7 +6,7 @@ A checkpoint with random weights is written to a temporary folder, with a byte-l
 vocabulary; then `havoc export` runs as a user calls it, in a process of its own, and loads its result back in others.
 
 Memory is the largest sum over all these processes, sampled every 50 ms: `private` is what the system cannot take back
-(anonymous memory), `resident` counts the pages of mapped files too (proportional set size), which it can. Both also as a
+(anonymous memory), `resident` counts the pages of mapped files too, which it can. Both also as a
 multiple of the weights' size in the checkpoint. One JSON line.
 """
 
@@ -163,11 +163,16 @@ def family(pid: int) -> Iterator[int]:
 
 
 def memory_of(pid: int) -> tuple[int, int]:
-    """(anonymous bytes, all resident bytes with shared pages in equal shares); zeros where the system does not tell."""
+    """(anonymous bytes, all resident bytes) as /proc/PID/status tells them, which stops nobody; zeros where it does not.
+
+    smaps_rollup would count shared pages once, but walks all pages each time and slows the process down.
+    """
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        values = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines[1:]}
-        return values["Anonymous"], values["Pss"]
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        values = {
+            line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith(("Rss", "VmRSS"))
+        }
+        return values["RssAnon"], values["VmRSS"]
     except (OSError, IndexError, ValueError, KeyError):
         return 0, 0
 

@@ -34,13 +34,19 @@ def main() -> None:
     load = _by_block if request["by_block"] else _whole
     model = load(folder)
     answers["class"] = type(model).__name__
-    kept = []
+    kept: dict[int, Any] = {}
     with torch.inference_mode():
-        for ids in request["rows"]:
-            hidden = model.model(torch.tensor([ids]), use_cache=False).last_hidden_state[0, -request["last"] :]
-            kept.append(model.lm_head(hidden).float().numpy())
+        for group in request["groups"]:  # padded on the right, where causal attention never looks
+            rows = [request["rows"][at] for at in group]
+            widest = max(map(len, rows))
+            tokens = torch.tensor([row + [0] * (widest - len(row)) for row in rows])
+            hidden = model.model(tokens, use_cache=False).last_hidden_state
+            ends = [hidden[number, : len(row)][-request["last"] :] for number, row in enumerate(rows)]
+            logits = model.lm_head(torch.cat(ends)).float().numpy()
+            kept |= dict(zip(group, np.split(logits, np.cumsum([len(end) for end in ends])[:-1]), strict=True))
+    ordered = [kept[at] for at in sorted(kept)]
     with Path(sys.argv[2]).open("wb") as file:
-        np.savez(file, logits=np.concatenate(kept), answers=json.dumps(answers))
+        np.savez(file, logits=np.concatenate(ordered), answers=json.dumps(answers))
 
 
 def _dialog(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:

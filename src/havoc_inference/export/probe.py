@@ -13,8 +13,10 @@ NEW_TOKENS = 24
 """Tokens that a runtime continues each prompt by."""
 _PROMPT_TOKENS = 24
 _FEW_TOKENS = 8
-_LONG_FLOPS = 2**35
-"""Work of the longest prompt: 10 s on two slow cores. Small models read their whole context."""
+_FEW_PROMPTS = 4
+_LONG_FLOPS = 2**34
+"""Work of the longest prompt, in seconds on two slow cores. Small models read their whole context, large ones fewer and
+shorter prompts: an export must not take longer than the proof is worth."""
 
 _NUMBERS = (
     "0",
@@ -112,7 +114,8 @@ def prompts(tokenizer: Tokenizer, config: ModelConfig) -> Prompts:
     affordable = _LONG_FLOPS // (2 * num_parameters(config))
     new = min(NEW_TOKENS, config.max_seq_len // 2, max(_FEW_TOKENS, affordable))
     room = config.max_seq_len - new
-    short = [[tokenizer.bos_id, *tokenizer.encode(text)][: min(room, _PROMPT_TOKENS)] for text in _PROMPTS]
+    texts = _PROMPTS if affordable >= NEW_TOKENS else _PROMPTS[:_FEW_PROMPTS]
+    short = [[tokenizer.bos_id, *tokenizer.encode(text)][: min(room, _PROMPT_TOKENS)] for text in texts]
     long = _repeated(
         [tokenizer.bos_id, *tokenizer.encode(" ".join(lines()))], min(room, max(_PROMPT_TOKENS, affordable))
     )

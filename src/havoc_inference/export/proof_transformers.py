@@ -55,6 +55,7 @@ def compare(
         **text_request(tokenizer),
         "folder": str(folder),
         "rows": rows,
+        "groups": reference.groups([len(row) for row in rows]),
         "last": _LAST,
         "by_block": by_block,
     }

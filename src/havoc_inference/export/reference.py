@@ -21,7 +21,16 @@ from havoc_inference.export.exported_weights import HEAD, ExportedWeights
 _HEAD_ROWS = 8192
 """Rows of the head that are widened at once."""
 _TOGETHER = 128
-"""Longest row for which all rows go in one batch."""
+"""Tokens of the longest row up to which all rows go in one batch."""
+
+
+def groups(lengths: Sequence[int]) -> list[list[int]]:
+    """Numbers of the rows that go in one batch: all, or where one is much longer than the others that one by itself."""
+    longest = max(lengths)
+    if longest <= _TOGETHER:
+        return [list(range(len(lengths)))]
+    short = [at for at, length in enumerate(lengths) if length < longest]
+    return [group for group in (short, [at for at in range(len(lengths)) if at not in short]) if group]
 
 
 @torch.inference_mode()
@@ -40,7 +49,7 @@ def hidden_states(weights: ExportedWeights, config: ModelConfig, rows: Sequence[
     bind_weights(model, weights.stored)
     model.run_blocks_with(_widened(weights))
     out: dict[int, Tensor] = {}
-    for group in _groups([len(row) for row in rows]):
+    for group in groups([len(row) for row in rows]):
         # Padded on the right, where causal attention never looks.
         tokens = torch.zeros(len(group), max(len(rows[at]) for at in group), dtype=torch.int64)
         for number, at in enumerate(group):
@@ -60,14 +69,6 @@ def logits(weights: ExportedWeights, hidden: Tensor) -> Tensor:
         rows = head[at : at + _HEAD_ROWS].to(weights.dtype).float()
         torch.mm(hidden, rows.t(), out=out[:, at : at + len(rows)])
     return out
-
-
-def _groups(lengths: Sequence[int]) -> list[list[int]]:
-    longest = max(lengths)
-    if longest <= _TOGETHER:
-        return [list(range(len(lengths)))]
-    short = [at for at, length in enumerate(lengths) if length < longest]
-    return [group for group in (short, [at for at in range(len(lengths)) if at not in short]) if group]
 
 
 def _widened(weights: ExportedWeights) -> BlockRunner:
