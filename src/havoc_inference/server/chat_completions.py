@@ -55,18 +55,15 @@ class ChatCompletion:
             choice = {"index": number, "delta": delta, "logprobs": scores, "finish_reason": reason}
             return {**head, "choices": [choice], **extra}
 
-        try:
-            for number in range(len(self._asked.requests)):
-                yield chunk(number, {"role": "assistant", "content": ""})
-            async with aclosing(answers.pieces()) as pieces:
-                async for number, piece in pieces:
-                    self._num_new += len(piece.ids)
-                    if piece.text or piece.scores:
-                        yield chunk(number, {"content": piece.text}, self._scores(piece.scores))
-                    if piece.finish_reason:
-                        yield chunk(number, {}, None, piece.finish_reason)
-        finally:
-            answers.cancel()  # also where the reader left before the first piece
+        for number in range(len(self._asked.requests)):
+            yield chunk(number, {"role": "assistant", "content": ""})
+        async with aclosing(answers.pieces()) as pieces:
+            async for number, piece in pieces:
+                self._num_new += len(piece.ids)
+                if piece.text or piece.scores:
+                    yield chunk(number, {"content": piece.text}, self._scores(piece.scores))
+                if piece.finish_reason:
+                    yield chunk(number, {}, None, piece.finish_reason)
         if with_usage:
             yield {**head, "choices": [], "usage": self._usage()}
 
@@ -131,9 +128,13 @@ async def answer_chat(serving: Serving, body: ChatRequest, http: HttpRequest) ->
     )
     answers = completion.start()
     if body.stream:
-        return EventStream(completion.events(answers, with_usage=with_usage), limits=serving.limits)
+        events = completion.events(answers, with_usage=with_usage)
+        return EventStream(events, close=answers.cancel, limits=serving.limits)
     timeout_s = serving.limits.request_timeout_s
-    return json_response(await while_connected(http.receive, completion.whole(answers), timeout_s=timeout_s))
+    try:
+        return json_response(await while_connected(http.receive, completion.whole(answers), timeout_s=timeout_s))
+    finally:
+        answers.cancel()  # where the client left before the first piece was asked for, nobody else does it
 
 
 def _refuse(body: ChatRequest) -> None:

@@ -141,9 +141,13 @@ async def answer_completion(serving: Serving, body: CompletionRequest, http: Htt
     )
     answers = completion.start()
     if body.stream:
-        return EventStream(completion.events(answers, with_usage=with_usage), limits=serving.limits)
+        events = completion.events(answers, with_usage=with_usage)
+        return EventStream(events, close=answers.cancel, limits=serving.limits)
     timeout_s = serving.limits.request_timeout_s
-    return json_response(await while_connected(http.receive, completion.whole(answers), timeout_s=timeout_s))
+    try:
+        return json_response(await while_connected(http.receive, completion.whole(answers), timeout_s=timeout_s))
+    finally:
+        answers.cancel()  # where the client left before the first piece was asked for, nobody else does it
 
 
 def _refuse(body: CompletionRequest) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -30,20 +30,25 @@ class EventStream(Response):
 
     Args:
         events: the objects.
+        close: called when the stream is over, however it ended, even if no event was ever asked for.
         limits: `send_timeout_s` and `request_timeout_s`.
     """
 
-    def __init__(self, events: AsyncGenerator[Json, None], *, limits: Limits) -> None:
+    def __init__(self, events: AsyncGenerator[Json, None], *, close: Callable[[], None], limits: Limits) -> None:
         super().__init__(headers=_HEADERS)
         del self.headers["content-length"]  # of the empty body
         self._events = events
+        self._close = close
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send everything."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        # The writer keeps the time itself: it can still say that it is over.
-        await while_connected(receive, self._write(send), timeout_s=2 * self._limits.request_timeout_s)
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            # The writer keeps the time itself: it can still say that it is over.
+            await while_connected(receive, self._write(send), timeout_s=2 * self._limits.request_timeout_s)
+        finally:
+            self._close()
 
     async def _write(self, send: Send) -> None:
         deadline = asyncio.get_running_loop().time() + self._limits.request_timeout_s

@@ -95,7 +95,7 @@ async def _encode(serving: Serving, texts: list[str], *, param: str) -> list[lis
 def _refuse_endless(serving: Serving, texts: Sequence[str], *, param: str) -> None:
     """Refuse what cannot fit whatever its tokens are; encoding megabytes would hold up everybody else."""
     num_bytes = sum(len(text.encode()) for text in texts)
-    least = num_bytes // int(serving.tokenizer.token_lengths().max())
+    least = num_bytes // serving.longest_token_bytes
     if least > serving.max_prompt_tokens:
         raise too_long(least, room=serving.max_prompt_tokens, param=param)
 

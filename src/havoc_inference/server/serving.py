@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from havoc_core.costs import num_parameters
 from havoc_core.tokenizer import Tokenizer
@@ -34,6 +35,11 @@ class Serving:
     def tokenizer(self) -> Tokenizer:
         """The model's own."""
         return self.engine.tokenizer
+
+    @cached_property
+    def longest_token_bytes(self) -> int:
+        """Bytes that one token stands for at most."""
+        return int(self.tokenizer.token_lengths().max())
 
     @property
     def max_prompt_tokens(self) -> int:

@@ -23,6 +23,10 @@ async def never():
     await asyncio.Event().wait()
 
 
+def nothing():
+    pass
+
+
 async def run(stream, *, send, receive=never):
     await stream({"type": "http"}, receive, send)
 
@@ -62,7 +66,7 @@ def test_a_bug_in_the_middle_is_an_event_with_an_error_that_does_not_quote_it(sa
     async def send(message):
         sent.append(message.get("body", b""))
 
-    asyncio.run(run(EventStream(events(), limits=Limits()), send=send))
+    asyncio.run(run(EventStream(events(), close=nothing, limits=Limits()), send=send))
     assert sent[1] == b'data: {"a":1}\n\n'
     assert b"internal_error" in sent[2] and sent[3] == b"data: [DONE]\n\n"
     assert WORDS.encode() not in b"".join(sent) and WORDS not in "\n".join(said)
@@ -90,10 +94,26 @@ def test_the_events_are_closed_when_the_client_leaves(said):
             return {"type": "http.disconnect"}
 
         with pytest.raises(ClientLeft):
-            await run(EventStream(events(), limits=Limits()), send=send, receive=receive)
+            await run(EventStream(events(), close=nothing, limits=Limits()), send=send, receive=receive)
 
     asyncio.run(ask())
     assert closed == [True] and said == []
+
+
+def test_what_was_asked_of_the_engine_is_cancelled_even_if_the_client_leaves_before_the_first_event():
+    """Regression by design: a generator that never began runs no `finally` of its own."""
+    begun, closed = [], []
+
+    async def events():
+        begun.append(True)
+        yield {"a": 1}
+
+    async def send(message):
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        asyncio.run(run(EventStream(events(), close=lambda: closed.append(True), limits=Limits()), send=send))
+    assert (begun, closed) == ([], [True])
 
 
 def test_a_reader_that_takes_nothing_loses_the_stream():
@@ -111,7 +131,7 @@ def test_a_reader_that_takes_nothing_loses_the_stream():
             await never()
 
     with pytest.raises(ClientLeft):
-        asyncio.run(run(EventStream(events(), limits=Limits(send_timeout_s=0.05)), send=send))
+        asyncio.run(run(EventStream(events(), close=nothing, limits=Limits(send_timeout_s=0.05)), send=send))
     assert closed == [True]
 
 
