@@ -93,6 +93,7 @@ function body(history, tries) {
 async function answer(index, tries = 0) {
   messages = [...messages.slice(0, index), { role: "assistant", content: "", tries }];
   draw(Math.max(0, index - 1));
+  save();
   const message = messages[index], place = $("messages").lastElementChild, view = writer(place.querySelector(".answer"));
   running = new AbortController();
   busy(true);
@@ -133,14 +134,16 @@ async function answer(index, tries = 0) {
   follow();
 }
 
+/** The line below an answer. */
 function facts({ usage, reason, forgotten, seconds }) {
   const parts = [];
   if (reason === "stopped") parts.push("stopped");
   if (reason === "length") parts.push("cut off at the limit of tokens");
   if (forgotten) parts.push(`without the first ${forgotten} messages, which no longer fit`);
   if (usage) {
-    parts.push(`${usage.completion_tokens} tokens`, `${(usage.completion_tokens / Math.max(seconds, 1e-3)).toPrecision(2).replace(/e.*/, "")} tokens/s`);
-    if (usage.completion_tokens / seconds >= 100) parts[parts.length - 1] = `${Math.round(usage.completion_tokens / seconds)} tokens/s`;
+    parts.push(`${usage.completion_tokens} tokens`);
+    const rate = (usage.completion_tokens - 1) / seconds;   // the first one begins the time
+    if (rate > 0 && seconds > 0.05) parts.push(`${rate < 10 ? rate.toFixed(1) : Math.round(rate)} tokens/s`);
     parts.push(`prompt ${usage.prompt_tokens}`);
   }
   return parts.join(" · ");
@@ -163,7 +166,12 @@ function writer(element) {
     return performance.now() - began;
   };
   const later = (delay) => {
-    timer ||= setTimeout(() => { work = render().then((took) => { work = null; if (latest.length > shown && element.classList.contains("writing")) later(Math.max(RENDER_EVERY_MS, 3 * took)); }); }, delay);
+    timer ||= setTimeout(() => {
+      work = render().then((took) => {
+        work = null;
+        if (latest.length > shown && element.classList.contains("writing")) later(Math.max(RENDER_EVERY_MS, 3 * took));
+      });
+    }, delay);
   };
   return {
     write(text) {
@@ -191,7 +199,11 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
-const tool = (name, run, label = name) => { const button = make("button", { type: "button", textContent: name, onclick: run }); button.setAttribute("aria-label", label); return button; };
+function tool(name, run, label = name) {
+  const button = make("button", { type: "button", textContent: name, onclick: run });
+  button.setAttribute("aria-label", label);
+  return button;
+}
 
 function copier(text) {
   const button = tool("Copy", async () => {
@@ -277,7 +289,7 @@ function edit(index) {
   area.setAttribute("aria-label", "Edit the question");
   const cancel = () => { place.replaceChildren(...before); place.classList.remove("edit"); $("question").focus(); };
   const send = () => {
-    if (!area.value.trim()) return;
+    if (running || !area.value.trim()) return;
     messages = [...messages.slice(0, index), { role: "user", content: area.value }];
     answer(index + 1);
     $("question").focus();
@@ -304,6 +316,7 @@ let pinned = true;
 addEventListener("scroll", () => { pinned = innerHeight + scrollY > document.documentElement.scrollHeight - 120; }, { passive: true });
 function follow() { if (pinned) scrollTo(0, document.documentElement.scrollHeight); }
 
+addEventListener("pagehide", () => { if (running) save(); });
 const save = () => keep("havoc-messages", messages.map((message) => ({ facts: "", ...message })));
 
 // ---- the composer
@@ -373,7 +386,10 @@ $("theme-toggle").onclick = () => {
 };
 
 /** Half of a short context is left to the question. */
-function limitTokens() { if (Number(settings.max_tokens) > model?.max_model_len / 2) settings.max_tokens = Math.floor(model.max_model_len / 2); }
+function limitTokens() {
+  const half = Math.floor(model?.max_model_len / 2);
+  if (settings.max_tokens > half) settings.max_tokens = half;
+}
 
 async function loadModel() {
   try {

@@ -129,6 +129,15 @@ def test_a_conversation_outlives_the_page_and_its_deletion_can_be_undone(page):
     assert page.all(".said") == []
 
 
+def test_a_page_that_is_left_while_an_answer_comes_keeps_what_came(page, stub):
+    stub.allow(1)
+    page.ask("hello")
+    page.until(lambda: "variance" in page.shown())
+    page.open()
+    page.until(lambda: "variance" in page.shown())
+    assert [said.text for said in page.all(".said")] == ["hello"]
+
+
 def test_settings_reach_the_server_and_outlive_the_page(page, stub):
     page.one("#open-settings").click()
     page.type("Be brief.")
