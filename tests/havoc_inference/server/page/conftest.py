@@ -7,7 +7,7 @@ import json
 import shutil
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import fastapi
@@ -183,13 +183,25 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def page(stub: Stub, address: str, browser: Any) -> Iterator[Page]:
+def visit(browser: Any) -> Callable[[str], Page]:
+    """Go to the page of a server, as somebody who was never there."""
+
+    def go(address: str) -> Page:
+        page = Page(browser, address)
+        page.browser.get(address)
+        page.run("localStorage.clear(); sessionStorage.clear()")
+        page.browser.get(address)
+        return page
+
+    return go
+
+
+@pytest.fixture
+def page(stub: Stub, address: str, browser: Any, visit: Callable[[str], Page]) -> Iterator[Page]:
     """The page as somebody sees it first. Afterwards: nothing was wrong in its console, nothing came from elsewhere."""
     stub.reset()
-    page = Page(browser, address)
-    page.open()
-    page.run("localStorage.clear(); sessionStorage.clear()")
-    page.open()
+    page = visit(address)
+    page.until(lambda: page.one("#model-name").text != "…")
     for kind in ("browser", "performance"):
         browser.get_log(kind)
     yield page

@@ -264,3 +264,22 @@ def test_what_a_model_writes_runs_nothing(page, stub):
     page.finished()
     assert page.all(".answer img, .answer script") == []
     assert "<img src=x onerror=" in page.shown()
+
+
+def test_the_page_talks_to_the_real_server_and_stops_it(visit, guarded, keys):
+    page = visit(guarded.url + "/")
+    page.until(lambda: page.one("#key").is_displayed())
+    page.type(keys[0], Keys.ENTER)
+    page.until(lambda: page.one("#model-name").text == "tiny")
+    assert page.one("#demo").text.startswith("Dummy data")
+    page.ask("hello")
+    page.finished()
+    assert page.all(".failure") == []
+    assert " tokens" in page.one(".tools .facts").text
+    with guarded.slow_motion(0.05):
+        page.ask("hello")
+        page.until(lambda: page.shown())
+        page.one("#stop").click()
+        page.finished(2)
+        guarded.until(guarded.is_idle)
+    assert page.all(".tools .facts")[-1].text.startswith("stopped")
