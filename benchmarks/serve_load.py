@@ -31,7 +31,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,7 @@ class Server:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", nargs="?", type=Path)
+    parser.add_argument("--parts", nargs="+", default=["load", "fuzz", "hang", "cancel"])
     parser.add_argument("--examples", type=int, default=200)
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--hanging", type=int, default=200)
@@ -97,10 +98,13 @@ def main() -> None:
                 "cpu": cpu_name(),
                 "cores": os.cpu_count(),
             }
-            line["load"] = asyncio.run(load(server, clients=args.clients, rounds=args.rounds))
-            line["fuzz"] = fuzz(server, examples=args.examples)
-            line["hang"] = hang(server, number=args.hanging)
-            line["cancel"] = asyncio.run(cancel(server, number=args.requests))
+            parts: dict[str, Callable[[], dict[str, Any]]] = {
+                "load": lambda: asyncio.run(load(server, clients=args.clients, rounds=args.rounds)),
+                "fuzz": lambda: fuzz(server, examples=args.examples),
+                "hang": lambda: hang(server, number=args.hanging),
+                "cancel": lambda: asyncio.run(cancel(server, number=args.requests)),
+            }
+            line |= {name: part() for name, part in parts.items() if name in args.parts}
     print(json.dumps(line))
 
 

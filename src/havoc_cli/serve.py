@@ -42,7 +42,7 @@ class ServeFlags:
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     """Where to compute."""
     int8: bool = False
-    """On a CPU: read the matrices as int8, at about twice the speed and a little off."""
+    """On a CPU: read the matrices as int8, half the bytes of bfloat16; its numbers are a little off."""
     max_cached_tokens: int = 32_768
     """Tokens of all answers together that are kept in memory."""
     max_running: int = 64
