@@ -16,7 +16,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as FastTokenizer
 
 from havoc_core.fast_bpe import FastBpe, byte_alphabet
-from havoc_core.tokenizer import SPECIAL_TOKENS, SPLIT_PATTERN, BpeEngine, Tokenizer
+from havoc_core.tokenizer import PROOF_PAYS, SPECIAL_TOKENS, SPLIT_PATTERN, BpeEngine, Tokenizer
 from havoc_data.prepare.train_tokenizer import train_bpe
 
 TEXTS = [
@@ -73,13 +73,13 @@ def tokenizers():
     """Name -> tokenizer, each of which tiktoken can reproduce."""
     made = {name: Tokenizer(BpeEngine(make())) for name, make in KINDS.items()}
     for each in made.values():
-        each.encode_arrays([""])
-        assert each._engine._faster is not None
+        assert each._engine.seek_faster()
     return made
 
 
 def differences(tokenizer, texts):
-    """The texts whose arrays are not their lists."""
+    """The texts whose arrays are not their lists; by the faster way, where there is one."""
+    tokenizer._engine.seek_faster()
     lists, arrays = tokenizer.encode_batch(texts), tokenizer.encode_arrays(texts)
     assert all(array.dtype == np.uint32 for array in arrays)
     return [text for text, one, other in zip(texts, lists, arrays, strict=True) if one != other.tolist()]
@@ -352,6 +352,7 @@ def test_without_tiktoken_the_ids_are_the_same(tokenizers, tmp_path):
         "from havoc_core.tokenizer import Tokenizer\n"
         "folder = Path(sys.argv[1])\n"
         "tokenizer = Tokenizer.load(folder)\n"
+        "tokenizer._engine.seek_faster()\n"
         "ids = tokenizer.encode_arrays(json.loads((folder / 'texts.json').read_text()))\n"
         "print(json.dumps([tokenizer._engine._faster is None, [each.tolist() for each in ids]]))\n"
     )
@@ -366,8 +367,18 @@ def test_without_tiktoken_the_ids_are_the_same(tokenizers, tmp_path):
 def test_a_tokenizer_that_was_saved_and_loaded_is_as_fast(tokenizers, tmp_path):
     tokenizers["foreign"].save(tmp_path)
     loaded = Tokenizer.load(tmp_path)
-    assert differences(loaded, TEXTS) == []
-    assert loaded._engine._faster is not None
+    assert differences(loaded, TEXTS) == [] and loaded._engine.seek_faster()
+
+
+def test_the_faster_way_is_looked_for_when_the_proof_pays(tokenizers, tmp_path):
+    tokenizers["own_900"].save(tmp_path)
+    tokenizer = Tokenizer.load(tmp_path)
+    text = TEXTS[0] * (PROOF_PAYS // 2 // len(TEXTS[0]))
+    before = tokenizer.encode_arrays([text])[0]
+    assert tokenizer._engine._faster is None
+    after, beyond = tokenizer.encode_arrays([text, text])
+    assert tokenizer._engine._faster is not None
+    assert before.tolist() == after.tolist() == beyond.tolist()
 
 
 def test_a_bigger_vocabulary_of_random_words_gets_the_same_ids():
