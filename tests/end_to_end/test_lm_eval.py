@@ -101,6 +101,38 @@ def test_scores_in_process_and_through_the_server_are_the_same(served, tasks, mo
     assert any(answer[0][0] for answer in responses(inside, "tiny_answers").values())
 
 
+def test_a_client_that_sends_text_gets_the_scores_with_the_beginning_of_text(served, tasks, monkeypatch):
+    """The server puts that token before text and leaves it out of the echo: it would shift every score by one."""
+    import lm_eval.models  # noqa: F401
+    from lm_eval.evaluator import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    from havoc_cli.harness import ScoringEngine
+    from havoc_eval.harness import HarnessOptions, run
+    from havoc_inference.engine import Engine
+    from havoc_inference.load import load_checkpoint
+
+    names = ["tiny_choices", "tiny_answers"]
+    engine = Engine(load_checkpoint(served.run, device=torch.device("cpu")))
+    inside = run(ScoringEngine(engine), HarnessOptions(tuple(names), include=tasks, add_bos=True))
+    monkeypatch.setenv("OPENAI_API_KEY", served.key)
+    record = simple_evaluate(
+        model="local-completions",
+        model_args={
+            "model": "tiny", "base_url": f"{served.url}/v1/completions", "auth_token": served.key,
+            "max_length": engine.max_seq_len, "tokenized_requests": False,
+        },
+        tasks=names,
+        task_manager=TaskManager(include_path=tasks, include_defaults=False),
+        bootstrap_iters=1000,
+    )  # fmt: skip
+    mine, theirs = responses(inside, "tiny_choices"), responses(record, "tiny_choices")
+    for item, given in mine.items():
+        for ((value, best),), ((other, other_best),) in zip(given, theirs[item], strict=True):
+            assert (other, other_best) == (pytest.approx(value, abs=1e-4), best)
+    assert responses(record, "tiny_answers") == responses(inside, "tiny_answers")
+
+
 def test_the_command_prints_and_keeps_the_scores(served, tasks, havoc, here):
     out = here / "scores.json"
     said = havoc("evaluate", served.run, "--harness", "tiny_choices", "--harness-include", tasks, "--out", out)
