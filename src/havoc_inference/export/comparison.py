@@ -67,10 +67,6 @@ def require_agreement(comparison: Comparison) -> None:
 
 
 def _short(value: float) -> str:
-    return (
-        f"{value:,.0f}"
-        if value == int(value) and abs(value) < 1e12
-        else f"{value:.1e}"
-        if value < 0.01
-        else f"{value:.4f}"
-    )
+    if float(value).is_integer():
+        return f"{value:,.0f}"
+    return f"{value:.1e}" if abs(value) < 0.01 else f"{value:.4f}"
