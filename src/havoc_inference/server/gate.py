@@ -90,6 +90,8 @@ class Gate:
         if self._at_work > self._limits.max_requests and scope["path"] not in _OPEN:
             raise busy(1)
         body = await self._read(scope, receive)
+        if body:
+            _require_json(scope)
         await self._app(scope, _replay(body, receive), answer.send)
 
     def _require_host(self, scope: Scope) -> None:
@@ -193,6 +195,13 @@ def _replay(body: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
         return messages.pop() if messages else await receive()
 
     return again
+
+
+def _require_json(scope: Scope) -> None:
+    """A page elsewhere can send any other kind, or none, without the browser asking whether it may."""
+    kind = _header(scope, b"content-type").partition(b";")[0].strip().lower()
+    if kind != b"application/json":
+        raise ApiError(400, "The body is not said to be JSON. Send it with the header Content-Type: application/json.")
 
 
 def _header(scope: Scope, name: bytes) -> bytes:

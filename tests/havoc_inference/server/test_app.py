@@ -85,11 +85,12 @@ def test_no_body_is_so_bad_that_it_is_not_answered_with_400(body, path, client):
     assert "detail" not in answer.json() and "Traceback" not in answer.text
 
 
-def test_a_body_of_another_kind_is_not_json(client):
-    """Regression by design: a page elsewhere can send text/plain without asking the browser."""
-    answer = client.post("/v1/completions", content=b'{"prompt": "a"}', headers={"content-type": "text/plain"})
+@pytest.mark.parametrize("kind", ["text/plain", "", "application/x-www-form-urlencoded", "application/json-seq"])
+def test_a_body_of_another_kind_is_not_json(kind, client):
+    """A page elsewhere can send these without asking the browser."""
+    answer = client.post("/v1/completions", content=b'{"prompt": "a"}', headers={"content-type": kind})
     assert answer.status_code == 400 and is_openai_error(answer)
-    assert "no JSON object" in answer.json()["error"]["message"]
+    assert "The body is not said to be JSON" in answer.json()["error"]["message"]
 
 
 def test_nul_and_every_plane_of_unicode_are_text(client):
