@@ -129,6 +129,24 @@ def test_a_conversation_outlives_the_page_and_its_deletion_can_be_undone(page):
     assert page.all(".said") == []
 
 
+@pytest.mark.parametrize("is_secure", [True, False])
+def test_an_answer_and_its_code_are_copied_as_they_were_written(page, stub, is_secure):
+    """Without https there is no `navigator.clipboard`; an older way is taken."""
+    page.ask("hello")
+    page.finished()
+    page.run(
+        "window.copied = []; navigator.clipboard.writeText = async (text) => window.copied.push(text)"
+        if is_secure
+        else "window.copied = []; Object.defineProperty(navigator, 'clipboard', {value: undefined}); "
+        "document.addEventListener('copy', () => window.copied.push(getSelection().toString() || document.activeElement.value))"
+    )
+    page.run("document.querySelector('.assistant .tools button').click()")
+    page.run("document.querySelector('.code .copy').click()")
+    page.until(lambda: len(page.run("return window.copied")) == 2)
+    assert page.run("return window.copied") == ["".join(stub.pieces), "import numpy\n\nnumpy.var(x, ddof=1)\n"]
+    assert page.one(".code .copy").text == "Copied"
+
+
 def test_a_page_that_is_left_while_an_answer_comes_keeps_what_came(page, stub):
     stub.allow(1)
     page.ask("hello")
