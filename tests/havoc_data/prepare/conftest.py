@@ -7,7 +7,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -302,34 +302,43 @@ def contents() -> Callable[[Path], dict[str, bytes]]:
     return read
 
 
-ATTEMPT = """
-import os, re, signal, sys
+ATTEMPTS = """
+import json, os, re, signal, sys
 from pathlib import Path
 from havoc_core.config import TrainingConfig
-from havoc_core.config_files import merge
 from havoc_data.prepare.build import prepare
 
-config, pattern, moment, journal = sys.argv[1:]
-out = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-left = int(moment)
+def attempt(config, pattern, moment, journal, error):
+    out = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(os.open(error, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    left = moment
 
-def watch(event, arguments):
-    global left
-    if event not in {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"} or not isinstance(arguments[0], str):
-        return
-    if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
-        return
-    if event == "os.mkdir":
-        os.write(out, arguments[0].encode() + b"\\n")
-    if re.search(pattern, f"{event} {arguments[0]}"):
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def watch(event, arguments):
+        nonlocal left
+        if event not in {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"} or not isinstance(arguments[0], str):
+            return
+        if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
+            return
+        if event == "os.mkdir":
+            os.write(out, arguments[0].encode() + b"\\n")
+        if re.search(pattern, f"{event} {arguments[0]}"):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
 
-sys.addaudithook(watch)
+    sys.addaudithook(watch)
+    prepare(TrainingConfig.model_validate_json(config))
+
 if __name__ == "__main__":
-    prepare(TrainingConfig.model_validate_json(Path(config).read_text()))
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            attempt(*json.loads(line))
+            sys.exit()
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+"""Reads what to attempt, a line each, and makes each attempt in a process of its own. Forked from one in which everything is
+imported, and no thread runs, a process costs no start of Python."""
 
 
 @dataclass(frozen=True)
@@ -346,24 +355,44 @@ class Attempt:
         return sum(folder.parent.name == stage for folder in made)
 
 
+@pytest.fixture(scope="session")
+def attempts(tmp_path_factory: pytest.TempPathFactory, lab_module: Path) -> Iterator[Callable[[str, list[Any]], int]]:
+    """(Hash seed, arguments of an attempt) -> its exit code."""
+    program = tmp_path_factory.mktemp("attempts") / "attempts.py"
+    program.write_text(ATTEMPTS)
+    roots = [each for each in sys.path if each.endswith("src")]
+    path = os.pathsep.join([*roots, str(lab_module)])
+    running: dict[str, subprocess.Popen[str]] = {}
+
+    def make(seed: str, arguments: list[Any]) -> int:
+        if seed not in running:
+            running[seed] = subprocess.Popen(
+                [sys.executable, str(program)],
+                env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": seed},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        process = running[seed]
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(json.dumps(arguments) + "\n")
+        process.stdin.flush()
+        return int(process.stdout.readline())
+
+    yield make
+    for process in running.values():
+        process.communicate()
+
+
 @pytest.fixture
-def attempt(tmp_path: Path, lab_module: Path) -> Callable[..., Attempt]:
+def attempt(tmp_path: Path, attempts: Callable[[str, list[Any]], int]) -> Callable[..., Attempt]:
     """`prepare` in a process of its own, killed just before the `moment`-th time that it writes, makes, moves or removes
     something whose path (after the name of the event) fits the pattern."""
 
     def start(config: TrainingConfig, pattern: str = "$^", moment: int = 0, *, seed: str = "0") -> Attempt:
-        files = [tmp_path / name for name in ("attempt.py", "attempt.json", "attempt.log")]
-        files[0].write_text(ATTEMPT)
-        files[1].write_text(config.model_dump_json())
-        files[2].unlink(missing_ok=True)
-        roots = [each for each in sys.path if each.endswith("src")]
-        done = subprocess.run(
-            [sys.executable, str(files[0]), str(files[1]), pattern, str(moment), str(files[2])],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([*roots, str(lab_module)]), "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return Attempt(done.returncode, tuple(files[2].read_text().splitlines()), done.stderr)
+        journal, error = (tmp_path / name for name in ("attempt.log", "attempt.error"))
+        journal.unlink(missing_ok=True)
+        code = attempts(seed, [config.model_dump_json(), pattern, moment, str(journal), str(error)])
+        return Attempt(code, tuple(journal.read_text().splitlines()), error.read_text())
 
     return start
