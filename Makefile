@@ -46,4 +46,7 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.made pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@# The generation before, in a folder of its own: exports are loaded with both.
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps --upgrade --target $(VENV)/transformers-4 \
+		transformers==4.57.6 huggingface_hub==0.36.2 tokenizers==0.22.2
 	touch $@ $(VENV)/.installed

@@ -48,7 +48,7 @@ def test_a_model_that_is_too_large_to_be_loaded_whole_is_compared_block_by_block
 @pytest.mark.slow
 def test_the_generation_before_agrees_too(make, tmp_path):
     if not TRANSFORMERS_4.is_dir():
-        pytest.skip(f"{TRANSFORMERS_4} is not there; `make .venv/transformers-4` makes it")
+        pytest.skip(f"{TRANSFORMERS_4} is not there; `make test` installs it")
     comparison = compared(make(), tmp_path / "out", python_path=TRANSFORMERS_4)
     require_agreement(comparison)
     assert comparison.runtime == "transformers 4.57.6"
