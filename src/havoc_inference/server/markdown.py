@@ -18,8 +18,6 @@ from havoc_inference.server import mathml
 
 MAX_CHARACTERS = 20_000
 """A longer text is shown as it was written: some Markdown takes the square of its length. Open pictures: 0.6 s."""
-MAX_FORMULAS = 10_000
-"""Characters of formulas in one text that become MathML; what comes after them stays source."""
 
 _SCHEMES = ("http", "https", "mailto")
 _MAX_NESTING = 30
@@ -39,7 +37,7 @@ def render(text: str) -> str:
     clean = text.encode("utf-8", "replace").decode("utf-8")
     if len(clean) > MAX_CHARACTERS:
         return f'<pre class="plain">{escape(clean)}</pre>'
-    return str(_parser().render(clean, {"formulas": 0}))
+    return str(_parser().render(clean))
 
 
 class _Safe(MarkdownIt):
@@ -89,11 +87,10 @@ class _Html(RendererHTML):
         """A cell."""
         return _cell(tokens[idx])
 
-    def formula(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: dict[str, int]) -> str:
+    def formula(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Mapping[str, object]) -> str:
         """A formula, in the line or on its own."""
         source, display = tokens[idx].content.strip(), tokens[idx].type != "formula_inline"
-        env["formulas"] += len(source)
-        shown = mathml.from_latex(source, display=display) if env["formulas"] <= MAX_FORMULAS else None
+        shown = mathml.from_latex(source, display=display)
         if shown is None:
             return f'<code class="formula">{escape(source)}</code>'
         return f'<div class="formula" tabindex="0">{shown}</div>' if tokens[idx].block else shown

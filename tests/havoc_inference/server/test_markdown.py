@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("markdown_it", reason="the extra `serve` is not installed")
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from havoc_inference.server import markdown, mathml
+from havoc_inference.server import markdown
 from havoc_inference.server.markdown import render
 
 TAGS = re.compile(
@@ -87,6 +87,7 @@ MARKS = ["<script>", "</p>", "<img src=x onerror=y>", "[a](", "javascript:x", "h
          "\\rule{", "\\sqrt[", "x", " ", "\ud800", "\x00"]  # fmt: skip
 
 
+@settings(max_examples=400, deadline=None)  # a busy machine is no failure; time has a test of its own
 @given(st.one_of(st.text(), st.lists(st.sampled_from(MARKS)).map("".join)))
 @example("$\\text{<script>alert(1)</script>}$")
 @example("$\\href{javascript:alert(1)}{x}$ $\\style{color:red}{x}$ $\\class{a}{x}$")
@@ -123,12 +124,6 @@ def test_a_formula_that_cannot_be_read_is_shown_as_it_was_written(formula):
     found = read(render(f"so ${formula}$."))
     assert ("code", {"class": "formula"}) in found.seen
     assert found.text.strip() == f"so {formula}."
-
-
-def test_formulas_beyond_a_measure_stay_as_they_were_written():
-    formula = "x" * (mathml.MAX_CHARACTERS - 1)
-    tags = [tag for tag, _ in read(render(f"${formula}$ " * 3)).seen]
-    assert (tags.count("math"), tags.count("code")) == (2, 1)
 
 
 def test_prices_and_code_are_no_formulas():
@@ -183,6 +178,8 @@ HOSTILE = {
     "open bracket after bracket": "\\[\n" * 10**5,
     "open environments": "\\begin{align}\n\\begin{gather}\n" * 10**5,
     "formulas": "$x$ " * 10**5,
+    "long formulas": ("$" + "x_1^2+" * 600 + "y$ ") * 10,
+    "matrices": ("$\\begin{matrix}" + "&" * 3_900 + "\\end{matrix}$ ") * 10,
     "deep formula": "$" + "\\sqrt{" * 600 + "}" * 600 + "$",
     "macros": "$\\def\\a{xx}" + "".join(f"\\def\\{b}{{\\{a}\\{a}}}" for a, b in zip("abcdefghijklmnop", "bcdefghijklmnopq", strict=True)) + "\\q$",
     "matrix": "$$\\begin{matrix}" + "&" * 3_900 + "\\end{matrix}$$",
