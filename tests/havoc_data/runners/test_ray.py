@@ -48,20 +48,6 @@ def test_more_tasks_than_are_handed_over_at_once_come_back_in_their_order(local)
 
 
 @pytest.mark.slow
-def test_what_a_task_raises_is_raised_here_with_all_its_parts(local):
-    with pytest.raises(ConfigError, match="data.runner: 'nosuch' is not a runner here. There are: inline") as caught:
-        list(local.map(RUNNERS.check, ["inline", "nosuch"]))
-    assert caught.value.where == "data.runner"
-
-
-@pytest.mark.slow
-def test_a_process_that_dies_each_time_is_an_error_with_a_remedy(local):
-    with pytest.raises(DataError, match="data.runner: a process that worked on the text died") as caught:
-        list(local.map(os._exit, [9]))
-    assert "What was finished is kept" in caught.value.remedy
-
-
-@pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_named():
     pytest.importorskip("ray", reason="the package ray is not installed")
     with pytest.raises(ConfigError, match=r"data.runner_options.address: Ray does not answer at 'auto' \(") as caught:
@@ -69,8 +55,32 @@ def test_a_cluster_that_is_not_there_is_named():
     assert "Start a cluster (ray start --head) and name it, or leave it out" in caught.value.remedy
 
 
+@pytest.fixture(scope="module")
+def running():
+    """A Ray that runs already, for what need not start one: a start takes seconds. Such a Ray is used, and is not ended."""
+    ray = pytest.importorskip("ray", reason="the package ray is not installed")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    yield
+    assert ray.is_initialized()
+    ray.shutdown()
+
+
 @pytest.mark.slow
-def test_a_module_of_the_users_own_is_found_by_every_process(local, tmp_path, monkeypatch):
+def test_what_a_task_raises_is_raised_here_with_all_its_parts(local, running):
+    with pytest.raises(ConfigError, match="data.runner: 'nosuch' is not a runner here. There are: inline") as caught:
+        list(local.map(RUNNERS.check, ["inline", "nosuch"]))
+    assert caught.value.where == "data.runner"
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_each_time_is_an_error_with_a_remedy(local, running):
+    with pytest.raises(DataError, match="data.runner: a process that worked on the text died") as caught:
+        list(local.map(os._exit, [9]))
+    assert "What was finished is kept" in caught.value.remedy
+
+
+@pytest.mark.slow
+def test_a_module_of_the_users_own_is_found_by_every_process(local, running, tmp_path, monkeypatch):
     """Regression: Ray's processes knew nothing of the folders on the path of this one."""
     (tmp_path / "my_own_lab.py").write_text(
         "import os\ndef double(n):\n    return 2 * n, os.environ['RAYON_NUM_THREADS']\n"
