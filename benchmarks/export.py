@@ -7,7 +7,8 @@ vocabulary; then `havoc export` runs as a user calls it, in a process of its own
 
 Memory is the largest sum over all these processes, sampled every 50 ms: `private` is what the system cannot take back
 (anonymous memory), `resident` counts the pages of mapped files too, which it can. Both also as a
-multiple of the weights' size in the checkpoint. One JSON line.
+multiple of the weights' size in the checkpoint. CPU seconds say what it costs where other work shares the machine. One
+JSON line.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -123,7 +125,7 @@ def made_up_tokenizer(size: int) -> Tokenizer:
 def call(words: list[str], weight_bytes: int) -> dict[str, Any]:
     """Run a command and watch it."""
     command = [sys.executable, "-c", "from havoc_cli.main import entry; entry()", *words]
-    began = time.perf_counter()
+    began, before = time.perf_counter(), cpu_seconds()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     peaks = {"private": 0, "resident": 0}
     done = threading.Event()
@@ -137,10 +139,17 @@ def call(words: list[str], weight_bytes: int) -> dict[str, Any]:
         sys.exit(f"{' '.join(words)} failed:\n{out.decode(errors='replace')[-3000:]}")
     return {
         "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu_seconds() - before, 1),
         **{f"{kind}_gb": round(peak / 1e9, 3) for kind, peak in peaks.items()},
         **{f"{kind}_multiple": round(peak / weight_bytes, 2) for kind, peak in peaks.items()},
         "said": [line for line in out.decode(errors="replace").splitlines() if ": " in line],
     }
+
+
+def cpu_seconds() -> float:
+    """Of all processes that have ended, with what they started."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def watch(pid: int, peaks: dict[str, int], done: threading.Event) -> None:

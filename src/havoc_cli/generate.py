@@ -24,7 +24,7 @@ class SamplingFlags:
     """How the next token is chosen, and where it is computed."""
 
     checkpoint: Annotated[str, tyro.conf.Positional] = "."
-    """A checkpoint, or the folder of a run: its newest checkpoint."""
+    """A checkpoint, the folder of a run (its newest checkpoint), or a Hugging Face folder."""
     max_new_tokens: int = 200
     """Tokens to write at most."""
     temperature: float = 0.8
@@ -83,10 +83,13 @@ def open_engine(flags: SamplingFlags) -> tuple[Engine, LoadedModel]:
     """Load the checkpoint that the flags mean; says so if it learnt from random words."""
     from havoc_core.device import choose_device
     from havoc_inference.engine import Engine, EngineOptions
+    from havoc_inference.exported import is_exported, load_exported
     from havoc_inference.load import load_checkpoint
 
     flags.options()  # a wrong number is said before gigabytes are read
-    loaded = load_checkpoint(Path(flags.checkpoint), device=choose_device(flags.device))
+    path = Path(flags.checkpoint)
+    load = load_exported if is_exported(path) else load_checkpoint
+    loaded = load(path, device=choose_device(flags.device))
     if loaded.dummy_data:
         print("DUMMY DATA: this model learnt from random words.", file=sys.stderr)
     return Engine(loaded, EngineOptions(int8=flags.int8)), loaded

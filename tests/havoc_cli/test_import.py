@@ -27,8 +27,8 @@ def test_it_comes_in_as_the_first_checkpoint_of_a_run(havoc, here, run_copy, out
         for run, name in (("run", "checkpoint_step_6"), ("new", "checkpoint_step_0"))
     )
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
-    texts = [havoc("generate", run, "--prompt", "abc", "--max-new-tokens", "4").out for run in (run_copy, "new")]
-    assert texts[0] == texts[1]
+    texts = [havoc("generate", run, "--prompt", "abc", "--max-new-tokens", "4").out for run in (run_copy, "new", out)]
+    assert texts[0] == texts[1] == texts[2]
     assert "damaged" not in havoc("checkpoint", "list", "new").out
 
 

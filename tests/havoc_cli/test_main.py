@@ -55,7 +55,11 @@ def test_every_command_explains_itself(name, havoc):
 
 def test_the_list_has_every_file_that_is_a_command_and_nothing_else():
     folder = Path(main_module.__file__).parent
-    commands = {path.stem for path in folder.glob("*.py") if "\ndef run(argv: Sequence[str]" in path.read_text("utf-8")}
+    commands = {
+        path.stem.removesuffix("_")
+        for path in folder.glob("*.py")
+        if "\ndef run(argv: Sequence[str]" in path.read_text("utf-8")
+    }
     assert commands == set(COMMANDS)
 
 
