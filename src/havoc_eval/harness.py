@@ -64,8 +64,8 @@ def run(model: HarnessModel, options: HarnessOptions) -> dict[str, Any]:
     """
     try:
         # Before anything else of lm-eval: a model that is registered earlier keeps its own ones from being found.
-        import lm_eval.models  # type: ignore[import-untyped]  # noqa: F401
-        from lm_eval.evaluator import simple_evaluate  # type: ignore[import-untyped]
+        import lm_eval.models  # noqa: F401
+        from lm_eval.evaluator import simple_evaluate
     except ImportError as error:
         raise MissingPackageError(
             "--harness", f"lm-eval cannot be imported ({error}).", "Install it: pip install 'havoc[eval]'."
@@ -84,8 +84,8 @@ def run(model: HarnessModel, options: HarnessOptions) -> dict[str, Any]:
 
 def adapter(model: HarnessModel, *, add_bos: bool = False) -> Any:
     """The model as lm-eval's `TemplateLM`, for `simple_evaluate(model=...)`."""
-    from lm_eval.api.model import TemplateLM  # type: ignore[import-untyped]
-    from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # type: ignore[import-untyped]
+    from lm_eval.api.model import TemplateLM
+    from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
     class Adapter(TemplateLM):  # type: ignore[misc]
         """Hands rows of ids to the model."""
@@ -161,7 +161,7 @@ def _manager(options: HarnessOptions) -> Any:
     Raises:
         ConfigError: there is no such folder, or a task is not there.
     """
-    from lm_eval.tasks import TaskManager  # type: ignore[import-untyped]
+    from lm_eval.tasks import TaskManager
 
     if options.include is not None and not options.include.is_dir():
         raise ConfigError(

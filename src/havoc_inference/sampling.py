@@ -81,7 +81,7 @@ class SamplingOptions:
         _check(
             "repetition_penalty",
             self.repetition_penalty,
-            0.0 < self.repetition_penalty < math.inf,
+            1e-6 <= self.repetition_penalty <= 1e6,  # a logit must stay finite
             "Use 1 (off) or a little more, such as 1.1.",
         )
         for name, penalty in (

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
+from havoc_inference.grammar import ANY_OBJECT
 from havoc_inference.request import FinishReason, Piece, TokenScore
 from havoc_inference.server.asked import Asked, asked, usage, wants_usage
 from havoc_inference.server.errors import ApiError, json_response
@@ -16,8 +19,11 @@ from havoc_inference.server.event_stream import EventStream, now
 from havoc_inference.server.generation import Answers, while_connected
 from havoc_inference.server.log_probs import TokenNames, chat_log_probs
 from havoc_inference.server.prompts import dialog_ids
-from havoc_inference.server.protocol import ChatRequest, Json
+from havoc_inference.server.protocol import ChatRequest, Json, ResponseFormat
 from havoc_inference.server.serving import Serving
+
+_MAX_SCHEMA = 100_000
+"""Characters; it is read in the event loop, in a twentieth of a second."""
 
 
 class ChatCompletion:
@@ -115,17 +121,17 @@ async def answer_chat(serving: Serving, body: ChatRequest, http: HttpRequest) ->
     _refuse(body)
     with_usage = wants_usage(body)
     ids = await dialog_ids(serving, body.messages)
-    completion = ChatCompletion(
+    wanted = asked(
         serving,
         body,
-        asked(
-            serving,
-            body,
-            [ids],
-            new_tokens=body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens,
-            top_log_probs=(body.top_logprobs or 0) if body.logprobs else None,
-        ),
+        [ids],
+        new_tokens=body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens,
+        top_log_probs=(body.top_logprobs or 0) if body.logprobs else None,
     )
+    if (schema := _json_schema(body.response_format)) is not None:
+        bound = tuple(replace(request, json_schema=schema) for request in wanted.requests)
+        wanted = replace(wanted, requests=bound)
+    completion = ChatCompletion(serving, body, wanted)
     answers = completion.start()
     if body.stream:
         events = completion.events(answers, with_usage=with_usage)
@@ -135,6 +141,29 @@ async def answer_chat(serving: Serving, body: ChatRequest, http: HttpRequest) ->
         return json_response(await while_connected(http.receive, completion.whole(answers), timeout_s=timeout_s))
     finally:
         answers.cancel()  # where the client left before the first piece was asked for, nobody else does it
+
+
+def _json_schema(wanted: ResponseFormat | None) -> str | None:
+    if wanted is None:
+        return None
+    if (wanted.json_schema is not None) != (wanted.type == "json_schema"):
+        raise ApiError(
+            400,
+            "response_format: json_schema belongs to the type json_schema, and to no other.",
+            param="response_format",
+            code="invalid_value",
+        )
+    if wanted.json_schema is None:
+        return ANY_OBJECT if wanted.type == "json_object" else None
+    schema = json.dumps(wanted.json_schema.schema_)
+    if len(schema) > _MAX_SCHEMA:
+        raise ApiError(
+            400,
+            f"response_format: the schema has {len(schema):,} characters; {_MAX_SCHEMA:,} are the limit.",
+            param="response_format",
+            code="invalid_value",
+        )
+    return schema
 
 
 def _refuse(body: ChatRequest) -> None:
@@ -154,13 +183,6 @@ def _refuse(body: ChatRequest) -> None:
             raise ApiError(
                 400, f"{name}: this model calls no tools; leave it out.", param=name, code="unsupported_parameter"
             )
-    if body.response_format is not None and body.response_format != {"type": "text"}:
-        raise ApiError(
-            400,
-            "response_format: this server does not hold a model to JSON; leave it out, or ask for {'type': 'text'}.",
-            param="response_format",
-            code="unsupported_parameter",
-        )
     if body.modalities is not None and body.modalities != ["text"]:
         raise ApiError(
             400, "modalities: this model writes text only.", param="modalities", code="unsupported_parameter"

@@ -40,7 +40,8 @@ class Answers:
                 self._answers.append(service.submit(request))
         except (ConfigError, Busy) as error:
             self.cancel()
-            raise translated(error, param="prompt" if isinstance(error, ConfigError) else None) from None
+            param = "response_format" if isinstance(error, ConfigError) and error.where == "json_schema" else "prompt"
+            raise translated(error, param=param if isinstance(error, ConfigError) else None) from None
 
     def cancel(self) -> None:
         """Give back the slots of all answers that are not finished."""

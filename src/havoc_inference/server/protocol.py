@@ -120,6 +120,26 @@ class Message(Body):
     tool_calls: Annotated[list[JsonValue], Field(max_length=0)] | None = None
 
 
+class JsonSchema(Body):
+    """A schema that the answer must fit."""
+
+    name: Text | None = None
+    """Taken and without effect, as the description is."""
+    description: Text | None = None
+    schema_: dict[str, JsonValue] = Field(alias="schema")
+    """The JSON schema; of the common keywords."""
+    strict: bool | None = None
+    """Taken and without effect: an answer always fits."""
+
+
+class ResponseFormat(Body):
+    """What an answer looks like."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+    """Only with type `json_schema`."""
+
+
 class ChatRequest(Sampled):
     """`POST /v1/chat/completions`."""
 
@@ -131,8 +151,8 @@ class ChatRequest(Sampled):
     """Log-probabilities of the tokens of the answer."""
     top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP)
     """And of so many of the most probable ones beside each; only with `logprobs`."""
-    response_format: dict[str, JsonValue] | None = None
-    """Only {"type": "text"}: this server does not hold a model to JSON."""
+    response_format: ResponseFormat | None = None
+    """An answer that ends by itself is then JSON: any object, or what fits the schema. Whether it is true is another matter."""
     tools: list[JsonValue] | None = None
     """Refused unless empty: the models of HAVOC call none."""
     tool_choice: JsonValue = None

@@ -77,7 +77,9 @@ def _table(signed: bool, device: torch.device) -> Tensor:
     return table.to(device)
 
 
-_kept_table = cache(_table)
+@cache
+def _kept_table(signed: bool, device: torch.device) -> Tensor:
+    return _table(signed, device)
 
 
 def encode(values: Tensor, *, signed: bool, seed: int | None, first: int = 0) -> tuple[Tensor, Tensor]:

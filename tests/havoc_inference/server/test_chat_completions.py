@@ -33,6 +33,25 @@ def greedy(engine, messages, *, max_new_tokens):
     )[0]
 
 
+def schema_of(schema):
+    return {"type": "json_schema", "json_schema": {"name": "it", "strict": True, "schema": schema}}
+
+
+def test_an_answer_with_a_schema_fits_it_and_one_without_does_not_change(client):
+    schema = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": False}
+    for seed in range(3):
+        out = ask(client, seed=seed, n=2, max_tokens=40, response_format=schema_of(schema))
+        for choice in out["choices"]:
+            assert json.loads(choice["message"]["content"]) in ({"n": 1}, {"n": 2})
+    plain = ask(client, seed=1, max_tokens=5, response_format={"type": "text"})
+    assert plain["choices"] == ask(client, seed=1, max_tokens=5)["choices"]
+
+
+def test_any_object_is_json_from_its_first_character(client):
+    out = ask(client, seed=1, temperature=0.5, max_tokens=60, response_format={"type": "json_object"})
+    assert out["choices"][0]["message"]["content"].startswith("{")
+
+
 def test_an_answer_is_the_engines_own(client, engine):
     made = greedy(engine, HELLO, max_new_tokens=10)
     out = ask(client, temperature=0, max_completion_tokens=10)
@@ -112,8 +131,12 @@ def test_log_probs_name_the_token_its_bytes_and_the_best_ones(client, tokenizer)
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "calls no tools"),
         ({"tool_choice": "required"}, "tool_choice", "calls no tools"),
         ({"functions": [{"name": "f"}]}, "functions", "calls no tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format", "does not hold a model to JSON"),
-        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format", "ask for {'type': 'text'}"),
+        ({"response_format": {"type": "xml"}}, "response_format", "'text', 'json_object' or 'json_schema'"),
+        ({"response_format": {"type": "json_schema"}}, "response_format", "belongs to the type json_schema"),
+        ({"response_format": {"type": "json_object", "json_schema": {"schema": {}}}}, "response_format", "belongs to the type"),
+        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format", "Missing parameter"),
+        ({"response_format": schema_of({"type": "nothing"})}, "response_format", "it cannot be followed"),
+        ({"response_format": schema_of({"description": "x" * 100_001})}, "response_format", "100,000 are the limit"),
         ({"modalities": ["text", "audio"]}, "modalities", "writes text only"),
         ({"top_logprobs": 2}, "top_logprobs", "only with logprobs = true"),
         ({"max_tokens": 0}, "max_tokens", "use 1 or more"),
