@@ -97,7 +97,9 @@ async function answer(index, tries = 0) {
   const message = messages[index], place = $("messages").lastElementChild, view = writer(place.querySelector(".answer"));
   running = new AbortController();
   busy(true);
-  let history = messages.slice(0, index), forgotten = 0, first = 0, usage = null, reason = null;
+  // A question that got no answer is not sent again; the last one waits for its own.
+  const answered = (m, i) => i === index - 1 || (m.role === "user" ? messages[i + 1].content : m.content);
+  let history = messages.slice(0, index).filter(answered), forgotten = 0, first = 0, usage = null, reason = null;
   const started = performance.now();
   try {
     let reply = null;
@@ -267,7 +269,7 @@ function reply(message, index) {
 /** What stands below a whole answer. */
 function finish(place, index) {
   const message = messages[index];
-  if (!message || !place.isConnected && place.parentNode) return;
+  if (!message) return;   // dropped while its last words were rendered
   const again = () => { if (!running) answer(index, (message.tries ?? 0) + 1); };
   const tools = place.querySelector(".tools");
   const about = make("span", { className: "facts", textContent: message.facts });

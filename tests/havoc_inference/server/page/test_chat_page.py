@@ -180,6 +180,15 @@ def test_a_failure_is_said_in_its_place_and_can_be_tried_again(page, stub):
     assert page.all(".failure") == []
 
 
+def test_a_question_without_an_answer_is_not_sent_with_the_next_one(page, stub):
+    stub.refusals = [(500, {"message": "The model failed."})]
+    page.ask("one")
+    page.until(lambda: page.all(".failure"))
+    page.ask("two")
+    page.finished(2)
+    assert [message["content"] for message in stub.asked[-1]["messages"]] == ["two"]
+
+
 def test_an_answer_that_breaks_off_keeps_what_came(page, stub):
     stub.breaks = True
     page.ask("hello")
