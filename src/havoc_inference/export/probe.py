@@ -47,7 +47,7 @@ _CODE = (
     "def mean(x):\n    return sum(x) / len(x)", "for (int i = 0; i < n; ++i) { s += a[i]; }",
     "SELECT AVG(x) FROM t WHERE g='a';",
     "if x == y and not z:\n\tpass", '{"key": [1, 2.5, null]}', "lm(y ~ x1 * x2, data = d)", "<div class=\"a\">&amp;</div>",
-    "https://example.org/a?b=c&d=%20", "C:\\Users\\a.txt", "a  <-  c(1,2,3) # four", "```python\nprint(1)\n```",
+    "https://example.org/a?b=c&d=%20", "D:\\data\\a.txt", "a  <-  c(1,2,3) # four", "```python\nprint(1)\n```",
 )  # fmt: skip
 _SPACES = (
     " one", "  two", "   three", "\ttab", "\n\nlines", "trailing ", "trailing  \n", "a\r\nb", "a \n b", " ", "   ", "\n",
