@@ -99,6 +99,8 @@ def _obey(command: str, argument: str, chat: Chat) -> None:
 def _save(chat: Chat, name: str) -> None:
     if not name:
         raise ConfigError("/save", "it names no file.", "Write /save FILE.")
+    if not chat.transcript:
+        raise ConfigError("/save", "nothing was said yet.", "Ask something first.")
     path = Path(name).expanduser()
     if path.suffix == ".jsonl":
         messages = [{"role": role, "content": content} for role, content in chat.transcript]

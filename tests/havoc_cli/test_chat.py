@@ -50,10 +50,11 @@ def test_retry_answers_the_last_question_anew_and_undo_takes_it_back(chat, here)
 
 
 def test_a_system_message_is_part_of_what_is_saved_and_nothing_is_overwritten(chat, here):
-    said = chat("/system Be brief.\nabc\n/save a.md\n/system\n/save a.md\n/save\n")
+    said = chat("/save a.md\n/system Be brief.\nabc\n/save a.md\n/system\n/save a.md\n/save\n")
     text = (here / "a.md").read_text(encoding="utf-8")
     assert text.startswith("**system**\n\nBe brief.\n\n**user**\n\nabc\n\n**assistant**\n\n")
     assert "/save: a.md was not written: File exists. Name another file." in said
+    assert "/save: nothing was said yet. Ask something first." in said
     assert "/save: it names no file. Write /save FILE." in said
 
 

@@ -140,7 +140,7 @@ async function answer(index, tries = 0) {
 function facts({ usage, reason, forgotten, seconds }) {
   const parts = [];
   if (reason === "stopped") parts.push("stopped");
-  if (reason === "length") parts.push("cut off at the limit of tokens");
+  if (reason === "length") parts.push("cut off");
   if (forgotten) parts.push(`without the first ${forgotten} messages, which no longer fit`);
   if (usage) {
     parts.push(`${usage.completion_tokens} tokens`);
