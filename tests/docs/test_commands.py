@@ -6,10 +6,8 @@ Running them all would take too long; the slow test below runs one page from top
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import shlex
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from havoc_cli import flags as cli_flags
-from havoc_cli.main import COMMANDS, module_of
+from havoc_cli.main import COMMANDS, main, module_of
 from havoc_core.config_files import parse_yaml, read_yaml, resolve
+from havoc_core.log import LOGGER
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -179,13 +178,13 @@ SMALL = shlex.split("""
     --model.num-layers 1 --model.d-model 32 --model.vocab-size 768 --model.mlp.hidden-dim 64
     --model.attention.num-heads 2 --model.attention.num-kv-heads 1 --data.max-sequence-length 64
     --max-steps 4 --batch-size 2 --eval-samples 1 --evaluation.exam-problems 8 --evaluation.sample-tokens 4
-    --device cpu --compile off --threads 1
+    --device cpu --compile off --threads 1 --data.num-workers 1
 """)
 """Settings that turn minutes into seconds."""
 
 
 @pytest.mark.slow
-def test_the_page_on_your_own_text_works_from_top_to_bottom(tmp_path):
+def test_the_page_on_your_own_text_works_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     """With a data/ folder of two sources in place of the sample, and a model of a few thousand parameters."""
     for group, word in (("math", "integral"), ("general", "river")):
         folder = tmp_path / "data" / group
@@ -195,21 +194,16 @@ def test_the_page_on_your_own_text_works_from_top_to_bottom(tmp_path):
                 f"{word} {number} {line} " + " ".join(f"{word}{line * k % 17}" for k in range(20)) for line in range(30)
             ]
             (folder / f"{number}.txt").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
     done = []
     for snippet in COMMAND_LINES:
         arguments = havoc_arguments(snippet.text.replace("configs/", f"{ROOT}/configs/"))
         on_the_page = snippet.where.startswith("docs/how_to/your_own_text.md")
         if on_the_page and arguments is not None and arguments[:2] != ["data", "sample"]:
-            code = "import sys; from havoc_cli.main import main; sys.exit(main(sys.argv[1:]))"
-            environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-            run = subprocess.run(
-                [sys.executable, "-c", code, *arguments, *SMALL],
-                cwd=tmp_path,
-                env=environment,
-                capture_output=True,
-                text=True,
-            )
-            assert run.returncode == 0, f"{snippet.text}\n{run.stdout}\n{run.stderr}"
+            monkeypatch.setattr(LOGGER, "handlers", [])  # those of the command before write to its own screen
+            code = main([*arguments, *SMALL])
+            said = capsys.readouterr()
+            assert code == 0, f"{snippet.text}\n{said.out}\n{said.err}"
             done.append(" ".join(word for word in arguments[:2] if not word.startswith("-")))
     assert done == ["data card", "data build", "data look", "run", "data replay"]
     for made in ("card.html", "runs/mine/logs/card.html", "runs/mine/logs/report.html"):

@@ -12,18 +12,20 @@ def test_training_on_a_finished_store_needs_torch_and_little_else(tmp_path):
     code = f"""
 import sys
 from havoc_core.config_files import resolve
+from havoc_data.prepare.build import prepare
 from havoc_training.build import build_trainer
 values = {{
     "run_dir": {str(tmp_path)!r}, "max_steps": 2, "batch_size": 2, "gradient_accumulation_steps": 1, "eval_samples": 1,
     "model": {{"size": "nano", "num_layers": 1, "max_seq_len": 64, "vocab_size": 600}},
-    "data": {{"max_sequence_length": 64, "sources": [
+    "data": {{"max_sequence_length": 64, "num_workers": 1, "sources": [
         {{"kind": "dummy", "name": "a", "group": "domain", "options": {{"documents": 99, "seed": 0}}}},
         {{"kind": "dummy", "name": "b", "group": "general", "options": {{"documents": 99, "seed": 1}}}},
         {{"kind": "problems", "group": "dialog", "options": {{"count": 300}}}}]}},
-    "tracking": {{"trackers": []}},
+    "tracking": {{"trackers": []}}, "evaluation": {{"exam_problems": 8}},
 }}
-build_trainer(resolve(values, {{}}).config)
-if len(sys.argv) > 1:
+if len(sys.argv) == 1:
+    prepare(resolve(values, {{}}).config)
+else:
     build_trainer(resolve(values, {{}}).config).fit()
     # Not SymPy: torch needs it itself.
     print(sorted({{"scipy", "pandas", "statsmodels", "matplotlib", "transformers"}} & set(sys.modules)))
