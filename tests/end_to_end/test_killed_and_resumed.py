@@ -240,10 +240,10 @@ def test_no_room_for_the_store_is_one_message_and_the_old_store_stays(here, havo
     assert havoc("data", "build", "--config", settings).code == 0
 
 
-def read_to(process, step):
+def read_to(out, step):
     """Read what a process says until it has made a step; gives what it said, and whether it still runs."""
     said = []
-    for line in process.stdout:
+    for line in out:
         said.append(line)
         words = line.replace("DUMMY DATA", "").split()
         if words[:1] == ["step"] and int(words[1].split("/")[0]) >= step:
@@ -251,37 +251,50 @@ def read_to(process, step):
     return "".join(said), False
 
 
+TRAIN = """
+import os, sys
+from havoc_cli.main import main
+os.chdir({folder!r})
+sys.exit(main(["train", *{arguments!r}]))
+"""
+
+
 @pytest.mark.slow
 def test_killed_at_ten_random_moments_a_run_ends_with_the_bits_of_one_that_was_left_alone(
-    here, settings, process, copy_store
+    here, havoc, settings, process, forked, copy_store
 ):
     draw = random.Random(20260731)
     flags = ["--max-steps", "160", "--save-every-n-steps", "7", "--eval-every-n-steps", "10"]
     copy_store(here / "whole")
-    whole = process("train", "--config", settings, "--run-dir", "whole", *flags)
-    said, _ = whole.communicate()
-    assert whole.returncode == 0, said
+    whole = havoc("train", "--config", settings, "--run-dir", "whole", *flags)
+    assert whole.code == 0, whole.err
+    resuming = ["--config", settings, "--resume", "auto", *flags]
     kills, step = 0, 0
     for attempt in range(10):
-        run = process("train", "--config", settings, "--resume", "auto", *flags)
         if attempt % 5 == 4:  # while it starts, loads or has just begun
+            run = process("train", *resuming)
             time.sleep(draw.uniform(0.2, 3.0))
+            run.send_signal(signal.SIGKILL)
+            run.communicate()
+            code = run.returncode
         else:
-            said, alive = read_to(run, step + draw.randint(1, 20))
+            run, out = forked(TRAIN.format(folder=str(here), arguments=resuming))
+            said, alive = read_to(out, step + draw.randint(1, 20))
             assert alive, said
             time.sleep(draw.uniform(0.0, 0.03))  # somewhere in a step, a validation or a checkpoint
-        run.send_signal(signal.SIGKILL)
-        run.communicate()
-        assert run.returncode == -signal.SIGKILL
+            run.kill()
+            run.join()
+            out.close()
+            code = run.exitcode
+        assert code == -signal.SIGKILL
         kills += 1
         steps = sorted(
             int(path.name.rsplit("_", 1)[1]) for path in (here / "run" / "checkpoints").glob("checkpoint_step_*")
         )
         step = steps[-1] if steps else 0
         assert step < 140, "there is something left to be killed"
-    last = process("train", "--config", settings, "--resume", "auto", *flags)
-    said, _ = last.communicate()
-    assert (kills, last.returncode) == (10, 0), said
+    last = havoc("train", *resuming)
+    assert (kills, last.code) == (10, 0), last.err
     assert same(ending("run", 160), ending("whole", 160))
     assert steps_in("run/logs/metrics.jsonl") == list(range(1, 161))
     assert [path.name for path in (here / "run" / "checkpoints").iterdir() if path.name.startswith(".")] == []
@@ -293,7 +306,7 @@ def test_real_signals_to_a_real_process_give_its_exit_codes(here, settings, proc
     step = 0
     for name, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         run = process("train", "--config", settings, "--resume", "auto", *flags)
-        read_to(run, step + 3)
+        read_to(run.stdout, step + 3)
         run.send_signal(name)
         rest, _ = run.communicate()
         assert run.returncode == code, rest

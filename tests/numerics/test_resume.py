@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -307,22 +304,37 @@ import sys
 from pathlib import Path
 from havoc_core.config_files import from_json
 from havoc_core.log import to_screen
-from havoc_data.store import checksum_of_manifest
 from havoc_training.build import build_trainer
 from havoc_training.continuation import find_checkpoint
 
-config = from_json(Path(sys.argv[1]).read_text(), where="config")
+config = from_json(Path({path!r}).read_text(), where="config")
 to_screen()
 result = build_trainer(config, saved=find_checkpoint(config)).fit()
 sys.exit(0 if result.stopped_by is None else 128 + result.stopped_by)
 """
 
 
-def start(run, **settings):
-    config = run.folder / "config.json"
-    config.write_text(to_json(run.config(**settings)))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", TRAIN, str(config)], env=environment, stdout=subprocess.DEVNULL)
+@pytest.fixture
+def start(forked, tmp_path):
+    """Train in a process of its own."""
+    running = []
+
+    def with_settings(run, **settings):
+        config = run.folder / "config.json"
+        config.write_text(to_json(run.config(**settings)))
+        running.append(forked(TRAIN.format(path=str(config))))
+        return running[-1][0]
+
+    yield with_settings
+    for process, said in running:
+        process.kill()
+        process.join()
+        said.close()
+
+
+def exit_code(process):
+    process.join(120)
+    return process.exitcode
 
 
 def wait_for_step(run, step, child):
@@ -330,30 +342,30 @@ def wait_for_step(run, step, child):
     for _ in range(600):
         if path.exists() and path.read_text().count('"kind": "train"') >= step:
             return
-        assert child.poll() is None, "the run ended too early"
+        assert child.is_alive(), "the run ended too early"
         time.sleep(0.05)
     raise AssertionError("the run did not come that far")
 
 
 @pytest.mark.slow
-def test_sigterm_saves_an_interrupted_checkpoint_and_the_rest_gives_the_same_bits(new_run):
+def test_sigterm_saves_an_interrupted_checkpoint_and_the_rest_gives_the_same_bits(new_run, start):
     settings = {**TWELVE, "max_steps": 60, "eval_every_n_steps": 25}
     straight, broken = new_run("straight"), new_run("broken")
     straight.trainer(**settings).fit()
     child = start(broken, **settings, resume_from_checkpoint="auto")
     wait_for_step(broken, 3, child)
-    child.send_signal(signal.SIGTERM)
-    code = child.wait(60)
+    child.terminate()  # SIGTERM
+    code = exit_code(child)
     if code == 0:
         pytest.skip("the run was faster than the signal")
     assert code == 128 + signal.SIGTERM
     assert "checkpoint_interrupted" in broken.names
-    assert start(broken, **settings, resume_from_checkpoint="auto").wait(120) == 0
+    assert exit_code(start(broken, **settings, resume_from_checkpoint="auto")) == 0
     assert_equal_bits(straight.checkpoints / "checkpoint_step_60", broken.checkpoints / "checkpoint_step_60")
 
 
 @pytest.mark.slow
-def test_a_kill_without_warning_is_survived_with_the_same_bits(new_run):
+def test_a_kill_without_warning_is_survived_with_the_same_bits(new_run, start):
     settings = {**TWELVE, "max_steps": 60, "save_every_n_steps": 2, "eval_every_n_steps": 25}
     straight, broken = new_run("straight"), new_run("broken")
     straight.trainer(**settings).fit()
@@ -361,8 +373,8 @@ def test_a_kill_without_warning_is_survived_with_the_same_bits(new_run):
         child = start(broken, **settings, resume_from_checkpoint="auto")
         wait_for_step(broken, step, child)
         child.kill()
-        child.wait(60)
-    assert start(broken, **settings, resume_from_checkpoint="auto").wait(120) == 0
+        child.join(60)
+    assert exit_code(start(broken, **settings, resume_from_checkpoint="auto")) == 0
     assert_equal_bits(straight.checkpoints / "checkpoint_step_60", broken.checkpoints / "checkpoint_step_60")
     assert metrics(straight) == metrics(broken)
 
