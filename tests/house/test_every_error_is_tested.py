@@ -122,10 +122,18 @@ def said_in_tests(root):
     return texts
 
 
+def texts_with(every, said):
+    """Quotation -> number of texts that hold it. Nearly all have one length: a text is cut into all its runs of it once."""
+    usual = {quote for quote in every if len(quote) == LEAST}
+    runs = ({text[start : start + LEAST] for start in range(len(text) - LEAST + 1)} for text in said)
+    found = Counter(quote for each in runs for quote in each & usual)
+    return {quote: found[quote] if quote in usual else sum(quote in text for text in said) for quote in every}
+
+
 def untested(every, said):
     """Places whose words no test quotes."""
     everywhere = Counter(quote for site in every for quote in site.quotes)
-    quoted = {quote: sum(quote in text for text in said) for quote in everywhere}
+    quoted = texts_with(everywhere.keys(), said)
     for site in every:
         distinctive = {quote for quote in site.quotes if everywhere[quote] == 1} or site.quotes
         enough = any(quoted[quote] >= everywhere[quote] for quote in site.quotes_of_found)
