@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -17,14 +14,14 @@ from havoc_core.config_files import to_json
 pytestmark = pytest.mark.slow
 
 RANK = """
-import sys
+import os
 from pathlib import Path
-import torch
 from havoc_core.config_files import from_json
 from havoc_training.build import build_trainer
 from havoc_training.continuation import find_checkpoint
 
-config = from_json(Path(sys.argv[1]).read_text(), where="config")
+os.environ.update({environment!r})
+config = from_json(Path({path!r}).read_text(), where="config")
 trainer = build_trainer(config, saved=find_checkpoint(config))
 trainer.fit()
 trainer.world.close()
@@ -37,15 +34,27 @@ def free_port():
         return str(probe.getsockname()[1])
 
 
-def run_ranks(run, number, **settings):
-    config = run.folder / "config.json"
-    config.write_text(to_json(run.config(**settings)))
-    shared = {"WORLD_SIZE": str(number), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "OMP_NUM_THREADS": "1"}
-    children = [
-        subprocess.Popen([sys.executable, "-c", RANK, str(config)], env={**os.environ, **shared, "RANK": str(rank)})
-        for rank in range(number)
-    ]
-    assert [child.wait(150) for child in children] == [0] * number
+@pytest.fixture
+def run_ranks(forked):
+    """Train on several ranks, each a process of its own."""
+
+    def start(run, number, **settings):
+        config = run.folder / "config.json"
+        config.write_text(to_json(run.config(**settings)))
+        shared = {"WORLD_SIZE": str(number), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+        children = [
+            forked(RANK.format(path=str(config), environment={**shared, "RANK": str(rank)})) for rank in range(number)
+        ]
+        for process, _ in children:
+            process.join(150)
+            process.kill()
+        said = []
+        for _, out in children:
+            said.append(out.read())
+            out.close()
+        assert [process.exitcode for process, _ in children] == [0] * number, said
+
+    return start
 
 
 def steps(run):
@@ -53,7 +62,7 @@ def steps(run):
     return [line for line in lines if line["kind"] == "train"], [line for line in lines if line["kind"] == "validation"]
 
 
-def test_two_ranks_see_the_same_rows_and_learn_the_same_to_rounding(new_run):
+def test_two_ranks_see_the_same_rows_and_learn_the_same_to_rounding(new_run, run_ranks):
     one, two = new_run("one"), new_run("two")
     one.trainer(max_steps=4, batch_size=2, gradient_accumulation_steps=4).fit()
     run_ranks(two, 2, max_steps=4, batch_size=2, gradient_accumulation_steps=2)
@@ -68,7 +77,7 @@ def test_two_ranks_see_the_same_rows_and_learn_the_same_to_rounding(new_run):
     assert states[0]["chain"] == states[1]["chain"]
 
 
-def test_a_run_of_two_ranks_is_gone_on_with_by_one(new_run):
+def test_a_run_of_two_ranks_is_gone_on_with_by_one(new_run, run_ranks):
     run = new_run("two")
     run_ranks(run, 2, max_steps=3, batch_size=2, gradient_accumulation_steps=2)
     trainer = run.resumed(max_steps=5)
