@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from dataclasses import dataclass
 
 import pytest
 
@@ -17,35 +14,41 @@ from havoc_data.prepare.seal import is_sealed
 
 CHILD = """
 import os, re, signal, sys
-from pathlib import Path
 from havoc_core.config import TrainingConfig
 from havoc_data.prepare.build import prepare
 
 def watch(event, arguments):
-    if event == "open" and re.search(sys.argv[2], str(arguments[0])):
-        exec(sys.argv[3])
+    if event == "open" and re.search({pattern!r}, str(arguments[0])):
+        exec({deed!r}, {{"os": os, "signal": signal, "arguments": arguments}})
 
 sys.addaudithook(watch)
 try:
-    prepare(TrainingConfig.model_validate_json(Path(sys.argv[1]).read_text()))
+    prepare(TrainingConfig.model_validate_json({config!r}))
 except Exception as error:
     print(type(error).__name__, error)
 """
 
 
-def child(config: TrainingConfig, pattern: str = "$^", deed: str = "", **limits) -> subprocess.CompletedProcess[str]:
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended, and what it said."""
+
+    code: int
+    said: str
+
+
+@pytest.fixture
+def child(forked):
     """`prepare` in a process that does something each time it opens a file whose path fits the pattern."""
-    path = Path(config.run_dir).parent / "child.json"
-    path.write_text(config.model_dump_json())
-    source = [each for each in sys.path if each.endswith("src")]
-    return subprocess.run(
-        [sys.executable, "-c", CHILD, str(path), pattern, deed],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(source)},
-        capture_output=True,
-        text=True,
-        check=False,
-        **limits,
-    )
+
+    def run(config, pattern, deed):
+        process, out = forked(CHILD.format(config=config.model_dump_json(), pattern=pattern, deed=deed))
+        with out:
+            said = out.read()
+        process.join()
+        return Ended(process.exitcode, said)
+
+    return run
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def small(tmp_path, book):
 
 
 @pytest.mark.parametrize("time", [1, 2])
-def test_a_file_that_changes_while_it_is_read_is_refused_by_name(small, tmp_path, time):
+def test_a_file_that_changes_while_it_is_read_is_refused_by_name(small, child, tmp_path, time):
     """The first time it is read for its digest, the second for its text."""
     path = tmp_path / "data" / "math" / "07.txt"
     (tmp_path / "times").mkdir()
@@ -77,9 +80,9 @@ def test_a_file_that_changes_while_it_is_read_is_refused_by_name(small, tmp_path
         f"    if len(os.listdir(times)) == {time}:\n"
         f"        os.write(os.open({str(path)!r}, os.O_WRONLY | os.O_APPEND), b'more')\n"
     )
-    said = child(small, r"07\.txt$", deed)
-    assert said.stdout.startswith(f"DataError {path}: changed while it was being read."), said.stdout + said.stderr
-    assert "Start again when nothing writes to it any more" in said.stdout
+    ended = child(small, r"07\.txt$", deed)
+    assert ended.said.startswith(f"DataError {path}: changed while it was being read."), ended.said
+    assert "Start again when nothing writes to it any more" in ended.said
     assert open_corpus(collecting(small).folder) is None
     prepare(small)
     assert open_corpus(collecting(small).folder) is not None
@@ -98,13 +101,13 @@ STAGES = {
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_full_disk_is_said_and_leaves_nothing_half_written(small, stage, contents):
+def test_a_full_disk_is_said_and_leaves_nothing_half_written(small, child, stage, contents):
     """From the moment at which a file is opened no file may have more than 16 bytes. The error has the number of a full
     disk, which the command line turns into a message."""
     deed = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (16, resource.RLIM_INFINITY))"
-    said = child(small, STAGES[stage], deed)
-    assert "File too large" in said.stdout, said.stdout + said.stderr
-    assert said.stdout.startswith("OSError [Errno 27] File too large"), said.stdout + said.stderr
+    ended = child(small, STAGES[stage], deed)
+    assert "File too large" in ended.said, ended.said
+    assert ended.said.startswith("OSError [Errno 27] File too large"), ended.said
     files, corpus = RunFiles.of(small), collecting(small).folder
     for folder in (corpus / "parts", corpus / "settled", files.run_dir / ".store.parts"):
         assert all(map(is_sealed, folder.iterdir() if folder.is_dir() else ())), folder
@@ -124,9 +127,9 @@ def texts_of(contents, config):
 @pytest.mark.parametrize(
     "stage", ["corpus/parts", "corpus/settled", r"\.store\.parts", r"\.store\.writing", "tokenizer"]
 )
-def test_a_run_that_is_killed_in_any_stage_goes_on(small, stage, contents):
-    said = child(small, rf"/run/\.?{stage}.*(json|\.tok)$", "os.kill(os.getpid(), signal.SIGKILL)")
-    assert said.returncode == -9, said.stdout + said.stderr
+def test_a_run_that_is_killed_in_any_stage_goes_on(small, child, stage, contents):
+    ended = child(small, rf"/run/\.?{stage}.*(json|\.tok)$", "os.kill(os.getpid(), signal.SIGKILL)")
+    assert ended.code == -9, ended.said
     assert not (RunFiles.of(small).store / "manifest.json").exists()
     prepare(small)
     other = small.model_copy(update={"run_dir": small.run_dir + "2"})
