@@ -13,8 +13,9 @@ BIN = $(VENV)/bin
 run: $(VENV)/.installed
 	$(BIN)/havoc run --config $(CONFIG) $(RUN_ARGS)
 
+# Bytecode is kept even where a container forbids it: the tests start a hundred processes, and each would compile the sources.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
