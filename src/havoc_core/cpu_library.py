@@ -17,9 +17,8 @@ import torch
 
 from havoc_core.processor import cpu_flags
 
-_OPTIONS = (
-    "-O3 -march=native -mprefer-vector-width=512 -fno-math-errno -fno-trapping-math -std=c++17 -shared -fPIC -fopenmp"
-)
+_OPTIONS = "-O3 -march=native -fno-math-errno -fno-trapping-math -std=c++17 -shared -fPIC -fopenmp"
+_X86_OPTIONS = "-mprefer-vector-width=512"
 
 
 def find_compiler() -> str | None:
@@ -53,12 +52,15 @@ def load(
     compiler = find_compiler()
     if compiler is None or not is_buildable(needs):
         return None
-    command = [compiler, *_OPTIONS.split(), *([] if contract else ["-ffp-contract=off"]), str(source)]
+    x86 = _X86_OPTIONS.split() if platform.machine() == "x86_64" else []
+    command = [compiler, *_OPTIONS.split(), *x86, *([] if contract else ["-ffp-contract=off"]), str(source)]
     if with_torch:
         command += [f"-L{Path(torch.__file__).parent / 'lib'}", "-ltorch_cpu"]
-    folder = _default_cache() if cache is None else cache
     try:
+        folder = _default_cache() if cache is None else cache
+        made = Path(compiler).stat()  # an upgrade keeps the name
         identity = [source.read_text(encoding="utf-8"), *command, torch.__version__, cpu_flags()]
+        identity += [str(made.st_size), str(made.st_mtime_ns)]
         digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
         library = folder / f"{source.stem}_{digest}.so"
         if not library.exists():
@@ -68,9 +70,9 @@ def load(
             subprocess.run([*command, "-o", str(beside)], check=True, capture_output=True, timeout=120)
             beside.replace(library)
         return ctypes.CDLL(str(library))
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, RuntimeError, subprocess.SubprocessError):  # Path.home() raises a RuntimeError where there is none
         return None
 
 
 def _default_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "havoc" / "kernels"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "havoc" / "kernels"

@@ -96,6 +96,7 @@ class CpuRunner(Runner):
     """
 
     alignment = PAGE_SIZE
+    grows_exactly = True
 
     def __init__(
         self, model: Decoder, config: ModelConfig, *, num_pages: int, int8: bool = False, threads: int | None = None

@@ -19,7 +19,7 @@ from havoc_inference.load import LoadedModel
 from havoc_inference.request import FinishReason, Piece, Request, TokenScore
 from havoc_inference.runner import PAGE_SIZE, Runner, TorchRunner
 from havoc_inference.sampling import GREEDY, Constraint, SamplingOptions
-from havoc_inference.scheduler import Event, Limits, Scheduler
+from havoc_inference.scheduler import Job, Limits, Scheduler
 from havoc_inference.vocabulary import Vocabulary
 
 
@@ -40,6 +40,13 @@ class EngineOptions:
     """Read the matrices as int8 with one scale for each row; only with the compiled decoder on a CPU."""
     compiled: bool = True
     """Use the compiled decoder where it takes the model."""
+
+    def __post_init__(self) -> None:
+        """Check every number."""
+        for name in ("max_cached_tokens", "max_running", "max_step_tokens", "max_scored_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(name, f"{value} leaves room for nothing.", "Use 1 or more.")
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,8 @@ class Engine:
         # The last token of a text that is only scored never goes through the model.
         room = self.max_seq_len - 1 if request.options.max_new_tokens else self.max_seq_len + 1
         self._check_ids(where, request.prompt, limit=room)
+        if request.top_log_probs is not None and request.top_log_probs < 0:
+            raise ConfigError("top_log_probs", f"{request.top_log_probs} is below 0.", "Use 0 for the token alone.")
         self._check_ids("logit_bias", [number for number, _ in request.options.logit_bias], limit=len(self))
         if request.json_schema is not None:
             self._constrain(request.json_schema)
@@ -144,22 +153,13 @@ class Engine:
         Raises:
             CheckpointError: the model gives no finite numbers.
         """
-        jobs = [self.scheduler.add(request) for request in requests]
-        places = {id(job): number for number, job in enumerate(jobs)}
-        out: list[list[Piece]] = [[] for _ in requests]
-        left = len(jobs)
+        jobs: list[Job] = []
         try:
-            while left:
-                for job, piece in self.scheduler.step():
-                    if isinstance(piece, HavocError):
-                        raise piece
-                    if id(job) in places:
-                        out[places[id(job)]].append(piece)
-                        left -= piece.finish_reason is not None
+            jobs.extend(map(self.scheduler.add, requests))
+            return [list(self._pieces_of(job)) for job in jobs]
         finally:
             for job in jobs:
                 self.scheduler.cancel(job)
-        return out
 
     def stream(self, prompt: Sequence[int], options: SamplingOptions) -> Iterator[str]:
         """Continue one prompt and give the text as it comes; together the pieces are `generate`'s text.
@@ -300,17 +300,23 @@ class Engine:
     def _pieces(self, request: Request) -> Iterator[str]:
         job = self.scheduler.add(request)
         try:
-            while True:
-                mine: list[Event] = [event for event in self.scheduler.step() if event[0] is job]
-                for _, piece in mine:
-                    if isinstance(piece, HavocError):
-                        raise piece
-                    if piece.text:
-                        yield piece.text
-                    if piece.finish_reason:
-                        return
+            for piece in self._pieces_of(job):
+                if piece.text:
+                    yield piece.text
         finally:
             self.scheduler.cancel(job)
+
+    def _pieces_of(self, job: Job) -> Iterator[Piece]:
+        """To the last one. Whoever waits steps for all; what comes of the others waits in their inboxes."""
+        while True:
+            while not job.inbox:
+                self.scheduler.step()
+            piece = job.inbox.popleft()
+            if isinstance(piece, HavocError):
+                raise piece
+            yield piece
+            if piece.finish_reason:
+                return
 
     def _check_ids(self, where: str, ids: Sequence[int], *, limit: int) -> None:
         if len(ids) > limit:

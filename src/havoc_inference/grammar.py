@@ -35,9 +35,14 @@ class Constraint:
         self._ends = torch.tensor(sorted(vocabulary.ends))
         self._eos = vocabulary.tokenizer.eos_id
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether a limit of the library was passed: the text cannot be valid, and must end."""
+        return bool(self._matcher.is_error())
+
     def forbidden(self) -> Tensor:
         """[V] bool: ids that cannot come next; a text may end where the grammar may."""
-        if self._matcher.is_error():  # it has gone past a limit of the library: the text cannot be valid, and must end
+        if self.is_broken:
             only_ends = torch.ones(self._size, dtype=torch.bool)
             only_ends[self._ends] = False
             return only_ends

@@ -26,11 +26,15 @@ class Request:
     top_log_probs: int | None = None
     """Give every token its log-probability, and so many of the most probable ones beside it; None: no scores."""
     score_prompt: bool = False
-    """Score the tokens of the prompt too; only with `top_log_probs`."""
+    """Score the tokens of the prompt too."""
     json_schema: str | None = None
     """JSON text of a schema: the answer is JSON that fits it, if it is not cut off by its length."""
     ignore_end: bool = False
     """Go on where the model would end, to the last token asked for; for measurements."""
+
+    def __post_init__(self) -> None:
+        """A text is a sequence of texts too, and would stop at each of its characters."""
+        assert not isinstance(self.stop, str), "stop is a tuple of texts"
 
 
 @dataclass(frozen=True)

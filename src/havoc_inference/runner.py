@@ -43,6 +43,8 @@ class Runner(ABC):
     """Pages that there are."""
     alignment: int
     """A chunk begins at a multiple of this; it ends at one or at the end of what is known of the text."""
+    grows_exactly: bool
+    """Whether a token that comes by itself leaves in the pages what it would leave in a chunk, to the bit."""
 
     @abstractmethod
     def logits(self, chunks: Sequence[Chunk]) -> Tensor:
@@ -64,6 +66,7 @@ class TorchRunner(Runner):
     """
 
     alignment = _BLOCK
+    grows_exactly = False
 
     def __init__(self, model: Decoder, config: ModelConfig, *, num_pages: int, together: bool | None = None) -> None:
         self._model = model
@@ -71,8 +74,7 @@ class TorchRunner(Runner):
         self._together = self._device.type != "cpu" if together is None else together
         self.num_pages = num_pages
         shape = (config.num_layers, num_pages, config.attention.num_kv_heads, PAGE_SIZE, config.head_dim)
-        # Zeros: columns beyond a text's end are masked, and must not hold a NaN.
-        self._keys, self._values = (torch.zeros(shape, dtype=model.head.dtype, device=self._device) for _ in range(2))
+        self._keys, self._values = (torch.empty(shape, dtype=model.head.dtype, device=self._device) for _ in range(2))
 
     @torch.inference_mode()
     def logits(self, chunks: Sequence[Chunk]) -> Tensor:
@@ -120,6 +122,9 @@ class _PagedCache(KVCache):
         num_pages = -(-self._most // PAGE_SIZE)
         tables = [[*chunk.pages[:num_pages], *[0] * (num_pages - len(chunk.pages))] for chunk in chunks]
         self._pages = torch.tensor(tables, device=device)
+        # What another text has left beyond the end of a shorter one may be NaN, and NaN times a weight of 0 is NaN.
+        ends = self._positions[:, -1:, None, None]
+        self._beyond = None if len(chunks) == 1 else torch.arange(self._most, device=device)[None, None, :, None] > ends
         places = self._positions // PAGE_SIZE
         self._rows = self._pages.gather(1, places).reshape(-1)
         self._columns = (self._positions % PAGE_SIZE).reshape(-1)
@@ -140,7 +145,8 @@ class _PagedCache(KVCache):
     def _extend(self, pool: Tensor, new: Tensor) -> Tensor:
         pool[self._rows, :, self._columns] = new.transpose(1, 2).flatten(0, 1)
         gathered = pool[self._pages]  # [B, pages, K, page, E]
-        return gathered.transpose(1, 2).flatten(2, 3)[:, :, : self._most]
+        columns = gathered.transpose(1, 2).flatten(2, 3)[:, :, : self._most]
+        return columns if self._beyond is None else columns.masked_fill(self._beyond, 0.0)
 
     def advance(self, num_new: int) -> None:
         """Nothing to count: a cache serves one call."""

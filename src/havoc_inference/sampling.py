@@ -169,6 +169,10 @@ class Constraint(Protocol):
     def take(self, token: int) -> None:
         """A token came."""
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether it can be followed no further, and all but the end of the text is forbidden."""
+
 
 class RowSampler:
     """What one text's draws depend on: its options, its random stream, and the tokens that occurred.
@@ -191,6 +195,7 @@ class RowSampler:
         constraint: Constraint | None = None,
     ) -> None:
         self.options = options
+        self.way = options.way
         self.constraint = constraint
         self.generator = row_generator(options.seed, stream)
         self._bias: Tensor | None = None
@@ -217,6 +222,11 @@ class RowSampler:
             logits -= self.options.presence_penalty * (self._counts > 0)
         return logits if self._bias is None else logits + self._bias
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether what binds this text can be followed no further."""
+        return self.constraint is not None and self.constraint.is_broken
+
     def count(self, token: int) -> None:
         """A token was generated."""
         if self.constraint is not None:
@@ -239,31 +249,40 @@ def choose(logits: Tensor, rows: Sequence[RowSampler], *, forbidden: Tensor) -> 
     Raises:
         CheckpointError: a row's largest logit is not a finite number.
     """
-    changed = [at for at, row in enumerate(rows) if row.options.changes_logits]
-    if changed:
-        logits = logits.clone()
-        for at in changed:
-            logits[at] = rows[at].changed(logits[at])
     logits = logits.masked_fill(forbidden, -math.inf)
     for at, row in enumerate(rows):
+        if row.options.changes_logits:
+            logits[at] = row.changed(logits[at])
         if row.constraint is not None:
             logits[at].masked_fill_(row.constraint.forbidden(), -math.inf)
     ways: dict[SamplingOptions, list[int]] = {}
     for at, row in enumerate(rows):
-        ways.setdefault(row.options.way, []).append(at)
+        ways.setdefault(row.way, []).append(at)
     out = [0] * len(rows)
     for way, members in ways.items():
-        drawn = sample(logits[members], way, [rows[at].generator for at in members])
+        mine = logits if len(members) == len(rows) else logits[members]
+        drawn = sample(mine, way, [rows[at].generator for at in members])
         for at, token in zip(members, drawn.tolist(), strict=True):
             out[at] = token
             rows[at].count(token)
     return out
 
 
+def has_finite_logits(logits: Tensor) -> list[bool]:
+    """Whether the largest of each row of [B, V] is a finite number, which it is not where one is none."""
+    found: list[bool] = torch.isfinite(logits.max(-1).values).tolist()
+    return found
+
+
+def not_finite() -> CheckpointError:
+    """What to say of a row without finite logits."""
+    return CheckpointError(
+        "model",
+        "its logits are not finite numbers.",
+        "Its weights are damaged, or training diverged: use an earlier checkpoint (havoc checkpoint list).",
+    )
+
+
 def _require_finite(largest: Tensor) -> None:
     if not bool(torch.isfinite(largest).all()):
-        raise CheckpointError(
-            "model",
-            "its logits are not finite numbers.",
-            "Its weights are damaged, or training diverged: use an earlier checkpoint (havoc checkpoint list).",
-        )
+        raise not_finite()

@@ -18,7 +18,7 @@ from havoc_core.errors import HavocError
 from havoc_inference.pages import PageNames, PagePool
 from havoc_inference.request import FinishReason, Piece, Request, TokenScore
 from havoc_inference.runner import PAGE_SIZE, Chunk, Runner
-from havoc_inference.sampling import Constraint, RowSampler, choose
+from havoc_inference.sampling import Constraint, RowSampler, choose, has_finite_logits, not_finite
 from havoc_inference.text_stream import TextStream
 from havoc_inference.vocabulary import Vocabulary
 
@@ -73,6 +73,12 @@ class Job:
         """Those that were not given out yet."""
         self.num_named = 0
         """Pages that can be found by others."""
+        self.num_read = 0
+        """Tokens that were known when it got its place: they are read in chunks, what comes later one by one."""
+        self.number = 0
+        """Its place among all that ever came."""
+        self.inbox: deque[Piece | HavocError] = deque()
+        """What came of it and was not taken yet."""
         self.is_counted = False
 
     @property
@@ -122,6 +128,7 @@ class Scheduler:
         self.pool = PagePool(runner.num_pages, PAGE_SIZE)
         self._waiting: deque[Job] = deque()
         self._running: list[Job] = []
+        self._num_added = 0
         self.counters = Counters()
 
     @property
@@ -141,6 +148,8 @@ class Scheduler:
             assert self._constrain is not None, "a request with a schema needs somebody who reads it"
             constraint = self._constrain(request.json_schema)
         job = Job(request, self._vocabulary, max_length=self._max_length, constraint=constraint)
+        self._num_added += 1
+        job.number = self._num_added
         self._waiting.append(job)
         return job
 
@@ -152,7 +161,8 @@ class Scheduler:
             self._waiting.remove(job)
 
     def step(self) -> list[Event]:
-        """Compute once: what is new in every text that moved. An error ends all requests that were part of the step."""
+        """Compute once: what is new in every text that moved, also left in its inbox. An error of the model ends those
+        whom it concerns."""
         self._admit()
         chunks = self._plan()
         if not chunks:
@@ -165,34 +175,39 @@ class Scheduler:
                 if job in self._running:
                     self._leave(job)
                     events.append((job, error))
+        for job, event in events:
+            job.inbox.append(event)
         return events
 
     def _admit(self) -> None:
         while self._waiting and len(self._running) < self._limits.max_running:
             job = self._waiting[0]
-            needed = -(-len(job.ids) // PAGE_SIZE)
-            # Some room to grow for those who run, or they would take back at once what was given.
-            if self._running and self.pool.num_free < needed + len(self._running):
+            job.pages = self._shared_beginning(job)
+            # With some room to grow for those who run, or they would take back at once what was given.
+            promised = sum(_num_pages(len(one.ids)) - len(one.pages) for one in self._running) + len(self._running)
+            if self._running and self.pool.num_free < _num_pages(len(job.ids)) - len(job.pages) + promised:
+                self.pool.release(job.pages)
+                job.pages = []
                 return
             self._waiting.popleft()
             self._running.append(job)
-            self._share_beginning(job)
+            job.num_computed, job.num_read = len(job.pages) * PAGE_SIZE, len(job.ids)
             if not job.is_counted:
                 job.is_counted = True
                 self.counters.prompt_tokens += len(job.request.prompt)
                 self.counters.cached_prompt_tokens += job.num_computed
 
-    def _share_beginning(self, job: Job) -> None:
+    def _shared_beginning(self, job: Job) -> list[int]:
+        """Pages of what was computed before, owned by this text too."""
         if job.scores_prompt:
-            return  # the logits of every token are wanted
+            return []  # the logits of every token are wanted
         step = self._runner.alignment // PAGE_SIZE
         # The last token is always computed: its logits are what comes next.
-        most = (len(job.ids) - 1) // self._runner.alignment * step
+        most = (job.num_to_compute - 1) // self._runner.alignment * step
         found = self.pool.find(job.names.of(job.ids)[:most])
         keep = len(found) // step * step
         self.pool.release(found[keep:])
-        job.pages = found[:keep]
-        job.num_computed = keep * PAGE_SIZE
+        return found[:keep]
 
     def _plan(self) -> list[tuple[Job, Chunk]]:
         """One token of each text that grows, then prompts, the oldest first, up to the budget."""
@@ -227,14 +242,15 @@ class Scheduler:
         return Chunk(job.ids[start:end], start, job.pages, wanted)
 
     def _make_room(self, job: Job, end: int, *, planned: Sequence[tuple[Job, Chunk]]) -> bool:
-        """Give a text the pages up to `end`; the newest of the others gives way. False if this one has to."""
-        busy = {id(one) for one, _ in planned}
+        """Give a text the pages up to `end`; of those not planned yet the one that came last gives way. False if it is
+        this one."""
         while len(job.pages) * PAGE_SIZE < end:
             page = self.pool.take()
             if page is not None:
                 job.pages.append(page)
                 continue
-            last = next((one for one in reversed(self._running) if id(one) not in busy), job)
+            busy = {id(one) for one, _ in planned}
+            last = max((one for one in self._running if id(one) not in busy), key=lambda one: one.number)
             self._preempt(last)
             if last is job:
                 return False
@@ -271,7 +287,10 @@ class Scheduler:
             self._draw([job for job, _ in drawing], logits[at], events)
 
     def _name_pages(self, job: Job) -> None:
-        full = job.num_computed // PAGE_SIZE
+        known = job.num_computed
+        if not self._runner.grows_exactly:
+            known = min(known, job.num_read // self._runner.alignment * self._runner.alignment)
+        full = known // PAGE_SIZE
         if full > job.num_named:
             names = job.names.of(job.ids[: full * PAGE_SIZE])
             for number in range(job.num_named, full):
@@ -286,6 +305,16 @@ class Scheduler:
         job.num_scored += len(following)
 
     def _draw(self, jobs: Sequence[Job], logits: Tensor, events: list[Event]) -> None:
+        finite = has_finite_logits(logits)
+        if not all(finite):
+            for job, is_finite in zip(jobs, finite, strict=True):
+                if not is_finite:
+                    self._leave(job)
+                    events.append((job, not_finite()))
+            jobs = [job for job, is_finite in zip(jobs, finite, strict=True) if is_finite]
+            logits = logits[torch.tensor(finite)]
+        if not jobs:
+            return
         tokens = choose(logits, [one.sampler for one in jobs], forbidden=self._vocabulary.forbidden)
         self.counters.generated_tokens += len(tokens)
         for row, (job, token) in enumerate(zip(jobs, tokens, strict=True)):
@@ -298,7 +327,8 @@ class Scheduler:
     def _take(self, job: Job, token: int, score: TokenScore | None) -> Piece | None:
         """What a new token gives to show; None if nothing yet."""
         if token in self._vocabulary.ends and not job.request.ignore_end:
-            return self._finish(job, "stop")
+            # A grammar that broke forbids all but the end: what it leaves is cut off, not finished.
+            return self._finish(job, "length" if job.sampler.is_broken else "stop")
         job.ids.append(token)
         job.left -= 1
         text, ids, scores = job.text.add(token, score)
@@ -322,6 +352,10 @@ class Scheduler:
         text, ids, scores = new
         prompt_scores, job.prompt_scores = tuple(job.prompt_scores), []
         return Piece(text, tuple(ids), tuple(scores), prompt_scores, reason)
+
+
+def _num_pages(num_tokens: int) -> int:
+    return -(-num_tokens // PAGE_SIZE)
 
 
 def scores_of(logits: Tensor, tokens: Sequence[int], num_top: int) -> list[TokenScore]:

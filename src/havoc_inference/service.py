@@ -58,6 +58,7 @@ class Answer:
         self._cancel = cancel
         self._pieces: asyncio.Queue[Piece | Exception | None] = asyncio.Queue()
         self._is_over = False
+        self._is_read = False
 
     def cancel(self) -> None:
         """Stop it; its pages are free at the next step. May be called at any time, and twice."""
@@ -73,15 +74,13 @@ class Answer:
             self._pieces.put_nowait(piece)
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
-        while True:
+        while not self._is_read:
             piece = await self._pieces.get()
-            if piece is None:
-                return
+            self._is_read = piece is None or isinstance(piece, Exception) or piece.finish_reason is not None
             if isinstance(piece, Exception):
                 raise piece
-            yield piece
-            if piece.finish_reason is not None:
-                return
+            if piece is not None:
+                yield piece
 
 
 class EngineService:
@@ -102,6 +101,7 @@ class EngineService:
         self._jobs: dict[Job, Answer] = {}
         self._by_answer: dict[Answer, Job] = {}
         self._open: set[Answer] = set()
+        self._embedding: set[asyncio.Future[list[list[float]]]] = set()
         self._is_closing = self._is_stopping = False
         self._num_cancelled = 0
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
@@ -116,7 +116,7 @@ class EngineService:
         """Refuse what is new, let what runs finish for so long, then stop."""
         self._is_closing = True
         deadline = asyncio.get_running_loop().time() + grace_s
-        while self._open and asyncio.get_running_loop().time() < deadline:
+        while (self._open or self._embedding) and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.02)
         for answer in list(self._open):
             answer.cancel()
@@ -125,6 +125,9 @@ class EngineService:
             self._wakes.notify()
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
+        for result in self._embedding:
+            if not result.done():
+                result.set_exception(Busy(_RETRY_AFTER_S))
 
     def submit(self, request: Request) -> Answer:
         """Let a request join.
@@ -133,9 +136,13 @@ class EngineService:
             ConfigError: it cannot be computed (see `Engine.check`).
             Busy: too many wait already, or the service is closing.
         """
-        self.engine.check(request)
-        if self._is_closing or len(self._open) >= self._max_waiting + self.engine.max_running:
+        if (
+            self._is_closing
+            or not self._thread.is_alive()
+            or len(self._open) >= self._max_waiting + self.engine.max_running
+        ):
             raise Busy(_RETRY_AFTER_S)
+        self.engine.check(request)
         answer = Answer(request, self._forget)
         self._open.add(answer)
         self._ask(lambda: self._join(answer))
@@ -154,7 +161,7 @@ class EngineService:
         result: asyncio.Future[list[list[float]]] = loop.create_future()
 
         def settle(value: list[list[float]] | Exception) -> None:
-            if result.cancelled():
+            if result.done():
                 return
             if isinstance(value, Exception):
                 result.set_exception(value)
@@ -169,8 +176,12 @@ class EngineService:
                 value = error
             loop.call_soon_threadsafe(settle, value)
 
+        self._embedding.add(result)
         self._ask(compute)
-        return await result
+        try:
+            return await result
+        finally:
+            self._embedding.discard(result)
 
     def statistics(self) -> ServiceStatistics:
         """Now; numbers of one moment to within a step."""
@@ -215,7 +226,11 @@ class EngineService:
                 self._step()
 
     def _join(self, answer: Answer) -> None:
-        job = self.engine.scheduler.add(answer.request)
+        try:
+            job = self.engine.scheduler.add(answer.request)
+        except Exception as error:  # whatever it is, it belongs to this one
+            self._tell([(answer, error)])
+            return
         self._jobs[job], self._by_answer[answer] = answer, job
 
     def _leave(self, answer: Answer) -> None:
@@ -236,7 +251,7 @@ class EngineService:
             self._give([(job, error) for job in jobs])
 
     def _give(self, events: Sequence[tuple[Job, Piece | Exception]]) -> None:
-        given = []
+        given: list[tuple[Answer, Piece | Exception]] = []
         for job, piece in events:
             answer = self._jobs.get(job)
             if answer is None:
@@ -245,6 +260,9 @@ class EngineService:
             if isinstance(piece, Exception) or piece.finish_reason is not None:
                 del self._jobs[job]
                 del self._by_answer[answer]
+        self._tell(given)
+
+    def _tell(self, given: Sequence[tuple[Answer, Piece | Exception]]) -> None:
         if given and self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._hand_out, given)
 

@@ -70,6 +70,35 @@ def test_a_cache_that_cannot_be_written_gives_nothing(tmp_path):
     assert load(source, needs=NEEDS, cache=blocked) is None
 
 
+@builds
+def test_without_any_home_nothing_is_built_and_nothing_fails(tmp_path, monkeypatch):
+    """Regression: a user whom the system does not know has none, and the engine failed where torch would do."""
+
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    source = tmp_path / "tiny.cpp"
+    source.write_text(ANSWER)
+    monkeypatch.setattr(Path, "home", unknown)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert load(source, needs=NEEDS) is None
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "named"))
+    assert load(source, needs=NEEDS).answer() == 42
+    assert list((tmp_path / "named" / "havoc" / "kernels").iterdir())
+
+
+@builds
+def test_a_compiler_that_changes_under_its_name_builds_again(tmp_path, monkeypatch):
+    compiler, source = tmp_path / "my-g++", tmp_path / "tiny.cpp"
+    source.write_text(ANSWER)
+    for version in ("one", "another"):
+        compiler.write_text(f'#!/bin/sh\n# {version}\nexec g++ "$@"\n')
+        compiler.chmod(0o755)
+        monkeypatch.setenv("CXX", str(compiler))
+        assert load(source, needs=NEEDS, cache=tmp_path / "cache").answer() == 42
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
 def test_a_source_that_is_not_there_gives_nothing(tmp_path):
     assert load(tmp_path / "nothing.cpp", needs=NEEDS, cache=tmp_path / "cache") is None
 

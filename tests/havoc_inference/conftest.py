@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from havoc_core import checkpoint, config_files
 from havoc_core.config import ModelConfig, TrainingConfig
-from havoc_core.model import first_weights
+from havoc_core.model import first_weights, place_weights
 from havoc_core.models import havoc
 from havoc_core.tokenizer import SPECIAL_TOKENS, SPLIT_PATTERN, BpeEngine, Tokenizer
 from havoc_inference import cpu_runner
@@ -100,6 +101,16 @@ def folder(
 def loaded(folder: Path) -> LoadedModel:
     """The checkpoint, in float32 on the CPU."""
     return load_checkpoint(folder, device=CPU)
+
+
+@pytest.fixture(scope="session")
+def poisoned(loaded: LoadedModel) -> LoadedModel:
+    """The same model, which gives no numbers for a text with the token 600."""
+    weights = {name: values.clone() for name, values in loaded.model.state_dict().items()}
+    weights["model.embed_tokens.weight"][600] = torch.nan
+    model = havoc.build(loaded.config)
+    place_weights(model, weights, dtype=torch.float32, device=CPU)
+    return replace(loaded, model=model.eval())
 
 
 @pytest.fixture(scope="session")

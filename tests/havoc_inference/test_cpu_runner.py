@@ -13,7 +13,7 @@ from havoc_core.config import ModelConfig
 from havoc_core.model import first_weights, place_weights
 from havoc_core.models import havoc
 from havoc_inference.cpu_runner import CpuRunner, is_supported, quantise_rows
-from havoc_inference.runner import PAGE_SIZE, Chunk, Runner, TorchRunner
+from havoc_inference.runner import Chunk, Runner, TorchRunner
 
 NUM_PAGES = 40
 
@@ -167,7 +167,3 @@ def test_a_model_on_another_device_of_another_dtype_or_of_odd_widths_is_left_to_
     assert not is_supported(model.half(), config)
     odd = config.model_copy(update={"d_model": 44})
     assert not is_supported(model.float(), odd)
-
-
-def test_a_page_is_a_whole_number_of_vectors() -> None:
-    assert PAGE_SIZE % 16 == 0

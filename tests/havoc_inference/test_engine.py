@@ -18,6 +18,7 @@ from havoc_core.models import havoc
 from havoc_core.tokenizer import Tokenizer
 from havoc_inference.engine import Engine, EngineOptions, batches
 from havoc_inference.load import LoadedModel
+from havoc_inference.request import Request
 from havoc_inference.sampling import GREEDY, SamplingOptions
 from havoc_inference.vocabulary import allowed_ids, stop_ids
 
@@ -185,6 +186,31 @@ def test_a_bias_for_an_id_that_does_not_exist_is_refused(engine: Engine) -> None
 def test_int8_without_the_compiled_decoder_is_refused(loaded: LoadedModel) -> None:
     with pytest.raises(ConfigError, match=r"int8: it needs the compiled decoder, which cannot be used here"):
         Engine(loaded, EngineOptions(int8=True, compiled=False))
+
+
+def test_streams_and_calls_of_one_engine_do_not_take_from_each_other(loaded: LoadedModel) -> None:
+    """Regression: whoever stepped threw away what came of the others, who waited for ever."""
+    engine, options = Engine(loaded), replace(GREEDY, max_new_tokens=30)
+    first, second, third = (Engine(loaded).generate([prompt], options)[0].text for prompt in PROMPTS[:3])
+    begun = engine.stream(PROMPTS[0], options)
+    said = next(begun)
+    beside = engine.stream(PROMPTS[1], options)
+    said_beside = next(beside)
+    assert engine.generate([PROMPTS[2]], options)[0].text == third
+    said += next(begun)
+    assert said_beside + "".join(beside) == second
+    assert said + "".join(begun) == first
+
+
+@pytest.mark.parametrize("name", ["max_cached_tokens", "max_running", "max_step_tokens", "max_scored_tokens"])
+def test_room_for_nothing_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{name}: 0 leaves room for nothing\. Use 1 or more"):
+        EngineOptions(**{name: 0})
+
+
+def test_fewer_than_no_scores_are_refused(engine: Engine) -> None:
+    with pytest.raises(ConfigError, match=r"top_log_probs: -1 is below 0\. Use 0 for the token alone"):
+        engine.check(Request((0,), GREEDY, top_log_probs=-1))
 
 
 def test_log_probs_are_those_of_the_plain_model(engine: Engine, loaded: LoadedModel) -> None:

@@ -79,6 +79,18 @@ def test_a_text_may_end_only_where_its_grammar_ends(loaded: LoadedModel, grammar
     assert forbidden.sum() == len(forbidden) - len(ends)
 
 
+def test_a_grammar_that_breaks_leaves_nothing_but_the_end_and_says_so(
+    loaded: LoadedModel, grammars: JsonGrammars
+) -> None:
+    """A limit of the library is forced by a token that was forbidden, which no text that is drawn has."""
+    vocabulary = Vocabulary.of(loaded.tokenizer, loaded.config.vocab_size)
+    constraint = grammars.constraint(ANY_OBJECT)
+    assert not constraint.is_broken
+    constraint.take(loaded.tokenizer.encode("]")[0])
+    assert constraint.is_broken
+    assert (~constraint.forbidden()).nonzero().flatten().tolist() == sorted(vocabulary.ends)
+
+
 @pytest.mark.parametrize(
     "schema", ['{"type": "nothing"}', "[1", "3", '{"type": "string", "pattern": "("}', '{"not": {}}', "[" * 5000]
 )

@@ -28,6 +28,21 @@ def test_tokens_that_come_one_by_one_get_the_logits_of_the_whole_text(loaded: Lo
     assert (last - wanted).abs().max() < 1e-5 * wanted.abs().max()
 
 
+def test_what_a_damaged_text_has_left_in_its_pages_does_not_reach_the_next(poisoned: LoadedModel) -> None:
+    """Regression: the columns beyond a shorter text's end weigh nothing, and NaN times nothing is NaN."""
+    texts, pages = TEXTS[:2], [PAGES[0], [4]]
+    out = []
+    for damaged in ([], [Chunk([600] * 16, 0, [page], []) for page in (0, 4)]):
+        runner = TorchRunner(poisoned.model, poisoned.config, num_pages=16, together=True)
+        if damaged:
+            runner.logits(damaged)
+        runner.logits([Chunk(ids[:-1], 0, held, []) for ids, held in zip(texts, pages, strict=True)])
+        last = [Chunk(ids[-1:], len(ids) - 1, held, [0]) for ids, held in zip(texts, pages, strict=True)]
+        out.append(runner.logits(last))
+    assert out[0].isfinite().all()
+    assert torch.equal(out[0], out[1])
+
+
 def test_prompts_and_growing_texts_share_a_step(loaded: LoadedModel) -> None:
     runner = TorchRunner(loaded.model, loaded.config, num_pages=16, together=True)
     runner.logits([Chunk(TEXTS[1][:1], 0, PAGES[1], [0]), Chunk(TEXTS[2][:-1], 0, PAGES[2], [])])

@@ -11,7 +11,9 @@ import torch
 from havoc_core.errors import CheckpointError, HavocError
 from havoc_core.model import place_weights
 from havoc_core.models import havoc
+from havoc_inference import cpu_runner
 from havoc_inference.engine import Engine, EngineOptions
+from havoc_inference.grammar import ANY_OBJECT
 from havoc_inference.load import LoadedModel
 from havoc_inference.request import Piece, Request
 from havoc_inference.runner import PAGE_SIZE
@@ -49,6 +51,7 @@ def random_request(draw: random.Random) -> Request:
     """Prompts that often begin alike, and every option there is."""
     beginning = [0, *range(300, 300 + draw.choice([0, 20, 40]))]
     prompt = [*beginning, *(draw.randrange(256, 600) for _ in range(draw.randrange(1, 30)))]
+    prompt = prompt[: draw.choice([16, 17, 32, 33, 96])]
     options = SamplingOptions(
         temperature=draw.choice([0.0, 0.7, 1.5]),
         top_k=draw.choice([None, 5, 50]),
@@ -58,12 +61,14 @@ def random_request(draw: random.Random) -> Request:
         frequency_penalty=draw.choice([0.0, 0.0, 0.5]),
         logit_bias=draw.choice([(), ((300, 4.0), (301, -100.0))]),
         seed=draw.randrange(5),
-        max_new_tokens=draw.choice([1, 5, 40]),
+        max_new_tokens=draw.choice([0, 1, 5, 40]),
     )
     return Request(
         tuple(prompt),
         options,
         stream=draw.randrange(3),
+        ignore_end=draw.random() < 0.2,
+        json_schema=draw.choice([None, None, None, ANY_OBJECT]),
         stop=draw.choice([(), (), ("e",), ("th", "zz")]),
         top_log_probs=draw.choice([None, 0, 3]),
         score_prompt=draw.random() < 0.2,
@@ -179,6 +184,70 @@ def test_a_prompt_that_is_only_scored_generates_nothing(loaded: LoadedModel) -> 
     (pieces,) = run(Engine(loaded).scheduler, [request])
     assert [(piece.text, piece.ids, piece.finish_reason) for piece in pieces] == [("", (), "length")]
     assert [score and score.id for score in pieces[0].prompt_scores] == [None, 300, 301]
+
+
+@pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 32, 33])
+@pytest.mark.parametrize("scored", [False, True])
+def test_nothing_to_generate_ends_also_where_the_beginning_is_known(either: Engine, length: int, scored: bool) -> None:
+    """Regression: a text that was known up to its last token, which is not needed, was waited for without end."""
+    request = Request((0, *range(300, 299 + length)), replace(GREEDY, max_new_tokens=0), score_prompt=scored)
+    for _ in range(3):
+        (pieces,) = run(either.scheduler, [request])
+        assert pieces[-1].finish_reason == "length"
+        assert len(pieces[-1].prompt_scores) == (length if scored else 0)
+
+
+def test_a_shared_beginning_leaves_room_for_others(loaded: LoadedModel) -> None:
+    """Regression: pages that a text would find counted as if it needed them, and four ran where sixteen fit."""
+    scheduler = Engine(loaded, EngineOptions(max_cached_tokens=26 * PAGE_SIZE, max_step_tokens=96)).scheduler
+    beginning = (0, *range(300, 363))
+    long = [Request((*beginning, 400 + at), replace(GREEDY, max_new_tokens=8), ignore_end=True) for at in range(10)]
+    run(scheduler, long[:1])
+    for request in long:
+        scheduler.add(request)
+    scheduler.step()
+    shares = cpu_runner.is_supported(loaded.model, loaded.config)
+    assert scheduler.num_running == (10 if shares else 4)
+    while scheduler.num_running or scheduler.num_waiting:
+        scheduler.step()
+    assert scheduler.counters.preempted == 0
+
+
+def test_no_more_are_let_in_than_there_are_pages_for(loaded: LoadedModel) -> None:
+    """Regression: pages are taken as texts are read, and until then they were promised to everyone."""
+    scheduler = Engine(loaded, EngineOptions(max_cached_tokens=10 * PAGE_SIZE)).scheduler
+    for at in range(6):
+        scheduler.add(Request((0, *range(300 + at, 350 + at)), replace(GREEDY, max_new_tokens=2)))
+    scheduler.step()
+    assert scheduler.num_running == 2
+    while scheduler.num_running or scheduler.num_waiting:
+        scheduler.step()
+    assert scheduler.counters.preempted == 0
+
+
+def test_what_was_generated_is_reused_only_where_it_is_exact(loaded: LoadedModel, either: Engine) -> None:
+    """Regression: torch's numbers of tokens that came one by one served as a prompt's, which differ in the last bits."""
+    first = Request((0, *range(300, 340)), replace(GREEDY, max_new_tokens=50), ignore_end=True)
+    (pieces,) = run(either.scheduler, [first])
+    whole = (*first.prompt, *(token for piece in pieces for token in piece.ids))[:88]
+    again = Request(whole, replace(GREEDY, max_new_tokens=3), top_log_probs=3)
+    fresh = Engine(loaded, EngineOptions(compiled=either.runner.grows_exactly)).scheduler
+    assert made(run(either.scheduler, [again])[0]) == made(run(fresh, [again])[0])
+    assert (either.scheduler.counters.cached_prompt_tokens > 0) == either.runner.grows_exactly
+
+
+def test_a_text_without_finite_logits_ends_alone(loaded: LoadedModel, poisoned: LoadedModel) -> None:
+    """Regression: it ended all that were part of its step."""
+    healthy = [Request((0, at), replace(GREEDY, max_new_tokens=20)) for at in (300, 301)]
+    wanted = [made(pieces) for pieces in run(Engine(loaded).scheduler, healthy)]
+    scheduler = Engine(poisoned).scheduler
+    jobs = [scheduler.add(request) for request in (healthy[0], Request((0, 600), GREEDY), healthy[1])]
+    while scheduler.num_running or scheduler.num_waiting:
+        scheduler.step()
+    pieces = [[event for event in jobs[at].inbox if isinstance(event, Piece)] for at in (0, 2)]
+    assert [made(each) for each in pieces] == wanted
+    assert [type(event) for event in jobs[1].inbox] == [CheckpointError]
+    assert scheduler.pool.num_owned == 0
 
 
 def test_without_an_end_a_text_goes_on_to_its_last_token(loaded: LoadedModel) -> None:

@@ -17,7 +17,7 @@ from havoc_inference.load import LoadedModel
 from havoc_inference.request import Piece, Request
 from havoc_inference.runner import Chunk, Runner
 from havoc_inference.sampling import GREEDY, SamplingOptions
-from havoc_inference.scheduler import Limits, Scheduler
+from havoc_inference.scheduler import Job, Limits, Scheduler
 from havoc_inference.service import Answer, Busy, EngineService
 from havoc_inference.vocabulary import Vocabulary
 
@@ -143,6 +143,55 @@ def test_embeddings_come_between_steps_and_errors_reach_their_caller(loaded: Loa
     asyncio.run(ask())
 
 
+def test_an_embedding_that_waits_is_answered_when_the_service_closes(loaded: LoadedModel) -> None:
+    """Regression: what had not been computed yet was waited for without end."""
+
+    async def ask() -> None:
+        service = EngineService(Engine(loaded))
+        service.start()
+        waiting = [asyncio.create_task(service.embed([[0, 300]] * 50)) for _ in range(20)]
+        await asyncio.sleep(0)
+        await service.close(grace_s=0.0)
+        async with asyncio.timeout(10):
+            found = await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(isinstance(each, Busy | list) for each in found)
+
+    asyncio.run(ask())
+
+
+def test_a_request_that_cannot_join_fails_alone(loaded: LoadedModel) -> None:
+    """Regression: it ended the thread, and everyone waited."""
+
+    class Refuses(Scheduler):
+        def add(self, request: Request) -> Job:
+            if request.stream == 7:
+                raise MemoryError("on purpose")
+            return super().add(request)
+
+    async def ask() -> None:
+        engine = Engine(loaded)
+        vocabulary = Vocabulary.of(loaded.tokenizer, loaded.config.vocab_size)
+        engine.scheduler = Refuses(engine.runner, vocabulary, max_length=96, limits=Limits())
+        async with serving(engine) as service:
+            other = service.submit(LONG)
+            with pytest.raises(MemoryError, match="on purpose"):
+                await read(service.submit(replace(LONG, stream=7)))
+            assert (await read(other))[-1].finish_reason == "length"
+            assert service.statistics().waiting == 0
+
+    asyncio.run(ask())
+
+
+def test_an_answer_that_was_read_has_nothing_more(loaded: LoadedModel) -> None:
+    async def ask() -> None:
+        async with serving(Engine(loaded)) as service:
+            answer = service.submit(LONG)
+            assert await read(answer)
+            assert await read(answer) == []
+
+    asyncio.run(ask())
+
+
 class FailsOnce(Runner):
     """A runner with a bug that shows in its first step."""
 
@@ -150,6 +199,7 @@ class FailsOnce(Runner):
         self._inner = inner
         self._failed = False
         self.num_pages, self.alignment = inner.num_pages, inner.alignment
+        self.grows_exactly = inner.grows_exactly
 
     def logits(self, chunks: Sequence[Chunk]) -> Tensor:
         if not self._failed:
