@@ -1,14 +1,14 @@
 """How many tokens a second does the engine write on this CPU, one stream and 16 at once, against transformers and llama.cpp?
 
-    python benchmarks/decode.py [--sizes 30m 300m] [--rounds 5] [--new-tokens 64] [--threads N]
+    python benchmarks/decode.py [--sizes 30m 300m] [--rounds 7] [--new-tokens 64] [--threads N]
 
 The same random weights in bfloat16 for all: a checkpoint is written, exported by `havoc export` to a Hugging Face folder and to
 a bfloat16 GGUF file, and each reads its own form. Every text begins with 16 tokens and goes on greedily for the same number of
-tokens, ends ignored. All live in one process and take turns (A B C D, A B C D, ...), so that drift of the machine hits all
-alike; what is reported is the median over rounds of ratios, with the least and the largest. Times are from the call to the last
-token, the prompt included. transformers is `generate` with its default cache; llama.cpp (xllamacpp, asked through its own
-server on this machine) runs with its defaults: float16 keys and values, flash attention where it likes. One JSON line for
-each size.
+tokens, ends ignored. Each is a process of its own, stopped with SIGSTOP while others work, since threads that wait for work
+spin; they take turns (A B C D, A B C D, ...), so that drift of the machine hits all alike. What is reported is the median over
+rounds of ratios, with the least and the largest. Times are from the call to the last token, the prompt included. transformers
+is `generate` with its default cache, one text after the other; llama.cpp (xllamacpp, asked through its own server) runs with
+its defaults: float16 keys and values, flash attention where it likes. One JSON line for each size.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -166,16 +167,75 @@ def llama_cpp(file: Path, new_tokens: int, threads: int) -> Write:
     return write
 
 
-def measure(entries: dict[str, tuple[Write, int]], rounds: int) -> dict[str, list[float]]:
+class Peer:
+    """One of those who are measured, in a process of its own.
+
+    Args:
+        name: which (see `KINDS`).
+        path: of its form of the model.
+        new_tokens, threads: as for all.
+    """
+
+    def __init__(self, name: str, path: Path, new_tokens: int, threads: int) -> None:
+        arguments = [name, str(path), str(new_tokens), str(threads)]
+        command = [sys.executable, __file__, "--child", *arguments]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._stop()
+
+    def rate(self, texts: int) -> float:
+        """Tokens a second for so many texts."""
+        self._process.send_signal(signal.SIGCONT)
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{texts}\n")
+        self._process.stdin.flush()
+        return self._stop()
+
+    def end(self) -> None:
+        """Let it go."""
+        self._process.send_signal(signal.SIGCONT)
+        self._process.communicate("")
+
+    def _stop(self) -> float:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("RATE "):
+                self._process.send_signal(signal.SIGSTOP)
+                return float(line.split()[1])
+        raise RuntimeError("a process ended before it was measured")
+
+
+def child(name: str, path: Path, new_tokens: int, threads: int) -> None:
+    """Write as many texts as each line of the standard input says, and say how fast."""
+    torch.set_num_threads(threads)
+    write = KINDS[name](path, new_tokens, threads)
+    write(2)
+    print("RATE 0", flush=True)
+    for line in sys.stdin:
+        begin = time.perf_counter()
+        made = write(int(line))
+        print(f"RATE {made / (time.perf_counter() - begin)}", flush=True)
+    os._exit(0)  # a server's threads would be waited for
+
+
+KINDS: dict[str, Callable[[Path, int, int], Write]] = {
+    "havoc": lambda path, new_tokens, _: ours(path, new_tokens, int8=False),
+    "havoc int8": lambda path, new_tokens, _: ours(path, new_tokens, int8=True),
+    "transformers": lambda path, new_tokens, _: transformers(path, new_tokens),
+    "llama.cpp": lambda path, new_tokens, threads: llama_cpp(path, new_tokens, threads),
+}
+
+
+def measure(places: dict[str, Path], flags: argparse.Namespace) -> dict[str, list[float]]:
     """Tokens a second of each entry in each round, all entries in turn."""
-    for write, texts in entries.values():
-        write(min(texts, 2))
-    rates: dict[str, list[float]] = {name: [] for name in entries}
-    for _ in range(rounds):
-        for name, (write, texts) in entries.items():
-            begin = time.perf_counter()
-            made = write(texts)
-            rates[name].append(made / (time.perf_counter() - begin))
+    peers = {name: Peer(name, places[name], flags.new_tokens, flags.threads) for name in KINDS}
+    entries = [(name, name, 1) for name in KINDS]
+    entries += [(f"{name}, 16 at once", name, STREAMS) for name in ("havoc", "llama.cpp")]
+    rates: dict[str, list[float]] = {entry: [] for entry, _, _ in entries}
+    for _ in range(flags.rounds):
+        for entry, name, texts in entries:
+            rates[entry].append(peers[name].rate(texts))
+    for peer in peers.values():
+        peer.end()
     return rates
 
 
@@ -187,26 +247,21 @@ def ratios(rates: dict[str, list[float]], mine: str, theirs: str) -> dict[str, f
 
 def main() -> None:
     """Measure and print."""
+    if sys.argv[1:2] == ["--child"]:
+        name, path, new_tokens, threads = sys.argv[2:]
+        child(name, Path(path), int(new_tokens), int(threads))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", default=["30m", "300m"])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     flags = parser.parse_args()
-    torch.set_num_threads(flags.threads)
     for size in flags.sizes:
         with tempfile.TemporaryDirectory() as temporary:
             run = make_checkpoint(Path(temporary) / "run", size)
             folder = export(run, Path(temporary) / "hf", "--to", "hf")
             file = next(export(run, Path(temporary) / "gguf", "--to", "gguf", "--dtype", "bf16").glob("*.gguf"))
-            engine, peer = ours(run, flags.new_tokens, int8=False), transformers(folder, flags.new_tokens)
-            llama = llama_cpp(file, flags.new_tokens, flags.threads)
-            entries = {
-                "havoc": (engine, 1), "havoc int8": (ours(run, flags.new_tokens, int8=True), 1),
-                "transformers": (peer, 1), "llama.cpp": (llama, 1),
-                "havoc, 16 at once": (engine, STREAMS), "llama.cpp, 16 at once": (llama, STREAMS),
-            }  # fmt: skip
-            rates = measure(entries, flags.rounds)
+            rates = measure({"havoc": run, "havoc int8": run, "transformers": folder, "llama.cpp": file}, flags)
         result = {
             "size": size,
             "parameters": num_parameters(config_of(size).model),

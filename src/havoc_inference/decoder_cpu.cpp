@@ -5,8 +5,9 @@
 // own pages from the first position on. So a text gets the same bits alone and in a batch, in one chunk and in many.
 //
 // Weights are read where they lie, [out, in], as float32, bfloat16 or int8 with a scale for each row; activations and sums are
-// float32. Vectors are GCC's, so that one source serves AVX2, AVX-512 and what else there is. It is compiled without contraction:
-// where a product is fused with a sum is written down, or the compiler would fuse in one tile and not in the next.
+// float32. Vectors are GCC's, so that one source serves AVX2, AVX-512 and what else there is; where GCC would widen them in
+// several steps, one instruction is named. It is compiled without contraction: where a product is fused with a sum is written
+// down, or the compiler would fuse in one tile and not in the next.
 //
 // M rows, D model width, H query heads, K key/value heads, E head width, F inner width, V vocabulary, R rotated channels.
 
@@ -71,8 +72,14 @@ struct Float32 {
 struct BFloat16 {
     typedef uint16_t Value;
     static Floats vector(const Value* from) {
+#if defined(__AVX512F__)
+        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load<__m256i>(from)), 16));
+#elif defined(__AVX2__)
+        return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load<__m128i>(from)), 16));
+#else
         Words wide = __builtin_convertvector(load<Halves>(from), Words) << 16;
         return load<Floats>(&wide);
+#endif
     }
     static float number(Value value) {
         uint32_t wide = uint32_t(value) << 16;
