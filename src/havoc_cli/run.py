@@ -183,7 +183,7 @@ def _say_goodbye(files: RunFiles) -> None:
         text = f"{rows[0]['prompt']}{rows[0]['text']}".replace("\n", "\n    ")
         print(f"\nA sample:\n    {text}")
     print(f"\nReport: {files.report}\nThe text it learnt from: {files.data_card}")
-    print(f"Talk to it: havoc chat {files.run_dir}")
+    print(f"Talk to it: havoc chat {files.run_dir}, or in a browser: havoc serve {files.run_dir}")
 
 
 def _content_hash(path: Path) -> str:
