@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from havoc_cli.flags import parse
+from havoc_cli.model_folder import folder_of_run
 
 if TYPE_CHECKING:
     from havoc_inference.export.card import CardFacts, ScoreLine, SourceBill
@@ -45,7 +46,7 @@ def run(argv: Sequence[str]) -> int:
     if flags.out is not None:
         refuse_to_overwrite(Path(flags.out))  # said before gigabytes are read
     contents = open_checkpoint(find_checkpoint(Path(flags.checkpoint)))
-    run_dir = contents.folder.resolve().parent.parent
+    run_dir = folder_of_run(contents.folder)
     name = flags.to if flags.dtype is None else f"{flags.to}-{flags.dtype}"
     out = run_dir / "export" / name if flags.out is None else Path(flags.out)
     if contents.dummy_data:
@@ -62,12 +63,14 @@ def _facts(contents: CheckpointContents, run_dir: Path) -> CardFacts:
     from havoc_core import checkpoint
     from havoc_inference.export.card import CardFacts
 
-    tokens = checkpoint.load_json(contents.folder, "training_state.json").get("scored_tokens")
+    state = checkpoint.load_json(contents.folder, "training_state.json")
+    tokens = state.get("scored_tokens")
     return CardFacts(
         title=run_dir.name,
         sources=_sources(run_dir),
         scores=_scores(run_dir / "logs" / "evaluation.json"),
         scored_tokens=tokens if isinstance(tokens, int) else None,
+        imported=bool(state.get("imported")),
     )
 
 

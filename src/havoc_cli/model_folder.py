@@ -24,6 +24,12 @@ class OpenedModel:
         return self.folder.name
 
 
+def folder_of_run(checkpoint: Path) -> Path:
+    """The run that a checkpoint lies in; a checkpoint that was taken elsewhere stands for itself."""
+    folder = checkpoint.resolve()
+    return folder.parent.parent if folder.parent.name == "checkpoints" else folder
+
+
 def open_model(path: Path, *, device: str) -> OpenedModel:
     """Load the model that a path means; says so if it learnt from random words.
 
@@ -42,9 +48,8 @@ def open_model(path: Path, *, device: str) -> OpenedModel:
     if is_exported(path):
         opened = OpenedModel(load_exported(path, device=place), path.resolve())
     else:
-        folder = find_checkpoint(path).resolve()
-        run = folder.parent.parent if folder.parent.name == "checkpoints" else folder
-        opened = OpenedModel(load_checkpoint(folder, device=place), run)
+        folder = find_checkpoint(path)
+        opened = OpenedModel(load_checkpoint(folder, device=place), folder_of_run(folder))
     if opened.loaded.dummy_data:
         print("DUMMY DATA: this model learnt from random words.", flush=True)
     return opened

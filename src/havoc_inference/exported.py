@@ -220,7 +220,8 @@ def _unrepresentable(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _model_config(values: Mapping[str, Any], kind: str) -> ModelConfig:
     heads = values["num_attention_heads"]
-    rope = values.get("rope_parameters") or {}
+    # transformers 5 writes the first, 4 the second where it writes either; they were checked to be plain.
+    rope = {**(values.get("rope_scaling") or {}), **(values.get("rope_parameters") or {})}
     # What transformers takes where its file says nothing.
     head_dim = values.get("head_dim") or (128 if kind == "qwen3" else values["hidden_size"] // heads)
     return ModelConfig.model_validate(

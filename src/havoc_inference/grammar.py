@@ -7,6 +7,8 @@ valid.
 from __future__ import annotations
 
 import json
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +19,9 @@ from torch import Tensor
 from havoc_core.errors import ConfigError, MissingPackageError
 from havoc_inference.vocabulary import Vocabulary
 
+MAX_SCHEMA = 20_000
+"""Characters of a schema; one of this size is read in a twentieth of a second."""
+_NUM_KNOWN = 32
 ANY_OBJECT = '{"type": "object"}'
 """The schema of `response_format: json_object`."""
 
@@ -78,27 +83,50 @@ class JsonGrammars:
         self._library: Any = llguidance
         wrapper = llguidance.TokenizerWrapper(_Tokens(vocabulary))
         self._tokenizer = llguidance.LLTokenizer(wrapper, n_vocab=vocabulary.size)
+        self._known: OrderedDict[str, Any] = OrderedDict()
+        """Schema -> a matcher at its beginning."""
+        self._lock = threading.Lock()
 
     def constraint(self, schema: str) -> Constraint:
-        """A fresh start in the grammar of a JSON schema.
+        """A fresh start in the grammar of a JSON schema; one that was read lately is not read again. For any thread.
 
         Raises:
             ConfigError: it is no JSON schema, or one that cannot be followed.
         """
+        with self._lock:
+            if schema not in self._known:
+                self._known[schema] = self._read(schema)
+                if len(self._known) > _NUM_KNOWN:
+                    self._known.popitem(last=False)
+            self._known.move_to_end(schema)
+            return Constraint(self._known[schema].deep_copy(), self._vocabulary)
+
+    def _read(self, schema: str) -> Any:
+        if len(schema) > MAX_SCHEMA:
+            raise _refused(f"it has {len(schema):,} characters; {MAX_SCHEMA:,} are the limit")
         matcher = self._library.LLMatcher(self._tokenizer, self._grammar(schema), log_level=0)
         if matcher.is_error():
             raise _refused(matcher.get_error())
-        return Constraint(matcher, self._vocabulary)
+        return matcher
 
     def _grammar(self, schema: str) -> str:
         try:
             values = json.loads(schema)
+            if _has_multiples(values):
+                raise ValueError("multipleOf: what follows it grows with its number beyond any memory")
             # Space between tokens would let a weak model go on for ever without saying anything.
             options: Any = {"whitespace_flexible": False}
             grammar: str = self._library.LLMatcher.grammar_from_json_schema(values, overrides=options)
         except (ValueError, TypeError, RecursionError) as error:
             raise _refused(str(error)) from None
         return grammar
+
+
+def _has_multiples(value: Any) -> bool:
+    """Whether the keyword stands anywhere; a property of that name has a schema, and no number, for its value."""
+    if isinstance(value, dict):
+        return isinstance(value.get("multipleOf"), int | float) or any(map(_has_multiples, value.values()))
+    return isinstance(value, list) and any(map(_has_multiples, value))
 
 
 class _Tokens:

@@ -34,6 +34,25 @@ def test_a_run_is_exported_into_its_folder_and_the_missing_comparison_is_said(ha
     assert "| licence | documents |" in card and "| held_out |" in card and " tokens |" in card
 
 
+def test_a_checkpoint_that_was_taken_elsewhere_is_exported_beside_nobody_elses_files(havoc, run_copy, here, alone):
+    """Regression: it was taken for one of a run, and the export went two folders above it."""
+    (checkpoint, *_) = (run_copy / "checkpoints").glob("checkpoint_step_*")
+    mine = here / "deep" / "er" / "mine"
+    shutil.copytree(checkpoint, mine)
+    assert havoc("export", mine, "--to", "hf").code == 0
+    assert (mine / "export" / "hf" / "config.json").is_file()
+    assert not (here / "deep" / "export").exists()
+
+
+def test_an_imported_model_is_not_said_to_be_trained_here(havoc, run_copy, here, alone):
+    """Regression: the card of any model said that it was made from scratch."""
+    havoc("export", run_copy, "--to", "hf", "--out", "first")
+    assert havoc("import", "first", "--out", "imported").code == 0
+    assert havoc("export", "imported", "--to", "hf", "--out", "second").code == 0
+    assert "HAVOC; what this run learnt from is listed below" in (here / "first" / "README.md").read_text()
+    assert "its training is not recorded here" in (here / "second" / "README.md").read_text()
+
+
 def test_gguf_takes_its_kind_and_an_earlier_export_is_replaced(havoc, run_copy, alone):
     pytest.importorskip("gguf")
     for kind in ("q8_0", "f32"):

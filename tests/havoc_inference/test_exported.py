@@ -74,6 +74,21 @@ def test_an_imported_folder_is_a_checkpoint_with_its_tokenizer(out, folder, tmp_
         exported.import_folder(out, target)
 
 
+def test_every_spelling_of_plain_rotary_positions_is_read(out):
+    """Regression: a base inside `rope_scaling` was passed over, and the model read with 10,000."""
+    path = out / "config.json"
+    values = json.loads(path.read_text())
+    for name in ("rope_theta", "rope_parameters", "rope_scaling"):
+        values.pop(name, None)
+    for spelling in (
+        {"rope_theta": 2e6},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 2e6}},
+        {"rope_scaling": {"rope_type": "default", "rope_theta": 2e6}, "rope_parameters": None},
+    ):
+        path.write_text(json.dumps({**values, **spelling}))
+        assert exported.read_config(out).attention.rope_theta == 2e6
+
+
 def test_a_model_that_transformers_wrote_comes_in_with_the_same_logits(tmp_path, tokenizer):
     """Old spelling, no head_dim, float16, a tied head: as most Llamas of the hub are."""
     reference = pytest.importorskip("safetensors.torch")

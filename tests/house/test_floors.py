@@ -59,7 +59,7 @@ ORDER = {
         "server/", "export/", "exported",
     ],
     "havoc_inference/server": [
-        "mathml", "markdown", "page_routes", "limits", "errors", "failures", "keys", "protocol", "metrics", "serving", "prompts", "log_probs",
+        "mathml", "markdown", "limits", "errors", "page_routes", "failures", "keys", "protocol", "metrics", "serving", "prompts", "log_probs",
         "generation", "event_stream", "asked", "completions", "chat_completions", "embeddings", "tokens", "gate", "connection",
         "app", "listening",
     ],

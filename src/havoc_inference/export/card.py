@@ -49,6 +49,15 @@ class CardFacts:
     """Empty: it was not evaluated."""
     scored_tokens: int | None = None
     """Tokens that it was trained on; None: unknown."""
+    imported: bool = False
+    """Whether its weights came from elsewhere by `havoc import`, and were not trained since."""
+
+    @property
+    def origin(self) -> str:
+        """What it was made with."""
+        if self.imported:
+            return "another program; imported by HAVOC, and its training is not recorded here"
+        return "HAVOC; what this run learnt from is listed below, as far as it is recorded"
 
 
 def model_card(
@@ -90,7 +99,7 @@ def _what_it_is(contents: CheckpointContents, facts: CardFacts, stored: str) -> 
         ("vocabulary", f"{contents.tokenizer.vocab_size:,} tokens in {config.vocab_size:,} rows"),
         ("trained", f"{contents.step:,} updates{tokens}"),
         ("weights", stored),
-        ("made with", "HAVOC, from scratch, on the text below"),
+        ("made with", facts.origin),
     ]
     return _table(("", ""), rows)
 

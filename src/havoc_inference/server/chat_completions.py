@@ -22,9 +22,6 @@ from havoc_inference.server.prompts import dialog_ids
 from havoc_inference.server.protocol import ChatRequest, Json, ResponseFormat
 from havoc_inference.server.serving import Serving
 
-_MAX_SCHEMA = 100_000
-"""Characters; it is read in the event loop, in a twentieth of a second."""
-
 
 class ChatCompletion:
     """One request and its answers.
@@ -155,15 +152,7 @@ def _json_schema(wanted: ResponseFormat | None) -> str | None:
         )
     if wanted.json_schema is None:
         return ANY_OBJECT if wanted.type == "json_object" else None
-    schema = json.dumps(wanted.json_schema.schema_)
-    if len(schema) > _MAX_SCHEMA:
-        raise ApiError(
-            400,
-            f"response_format: the schema has {len(schema):,} characters; {_MAX_SCHEMA:,} are the limit.",
-            param="response_format",
-            code="invalid_value",
-        )
-    return schema
+    return json.dumps(wanted.json_schema.schema_)
 
 
 def _refuse(body: ChatRequest) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from havoc_inference.server.errors import ApiError, to_json
 from havoc_inference.server.limits import Limits
 from havoc_inference.server.metrics import Metrics
 
@@ -48,6 +50,11 @@ def timed_protocol(limits: Limits, metrics: Metrics) -> type[H11Protocol]:
             self._stop()
             super().connection_lost(exc)
 
+        def send_400_response(self, msg: str) -> None:
+            """What is no HTTP is answered in the shape of all other errors."""
+            self.transport.write(b"".join(self.conn.send(event) or b"" for event in _bad_request()))
+            self.transport.close()
+
         def timeout_keep_alive_handler(self) -> None:
             """An idle connection is closed; one whose reader does not take the last bytes is cut."""
             super().timeout_keep_alive_handler()
@@ -68,3 +75,10 @@ def timed_protocol(limits: Limits, metrics: Metrics) -> type[H11Protocol]:
                 self.transport.abort()
 
     return TimedProtocol
+
+
+def _bad_request() -> list[h11.Event]:
+    body = to_json(ApiError(400, "This is no HTTP/1.1 request that can be read.").body()).encode()
+    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    head = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+    return [head, h11.Data(data=body), h11.EndOfMessage()]

@@ -65,6 +65,11 @@ def json_response(value: Any, *, status: int = 200, headers: Mapping[str, str] |
     return Response(to_json(value), status, headers=headers, media_type="application/json")
 
 
+def shutting_down() -> ApiError:
+    """The server stops, and the answer was not finished in the time that was left."""
+    return ApiError(503, "The server is shutting down.", code="shutting_down")
+
+
 def busy(retry_after_s: int) -> ApiError:
     """The queue is full."""
     return ApiError(

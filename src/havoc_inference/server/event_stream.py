@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from havoc_inference.server.errors import ClientLeft, to_json, translated
+from havoc_inference.server.errors import ClientLeft, shutting_down, to_json, translated
 from havoc_inference.server.failures import log_failure
 from havoc_inference.server.generation import while_connected
 from havoc_inference.server.limits import Limits
@@ -61,6 +61,11 @@ class EventStream(Response):
                     break
                 await self._send(send, to_json(event))
         except ClientLeft:
+            raise
+        except asyncio.CancelledError:
+            # The server's patience at its end is over; the stream still ends as a stream does.
+            await self._send(send, to_json(shutting_down().body()))
+            await self._send(send, "[DONE]", more=False)
             raise
         except Exception as error:
             log_failure(error)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from havoc_core.log import LOGGER
-from havoc_inference.server.errors import ApiError, ClientLeft, busy, translated
+from havoc_inference.server.errors import ApiError, ClientLeft, busy, shutting_down, translated
 from havoc_inference.server.failures import log_failure
 from havoc_inference.server.keys import Keys
 from havoc_inference.server.limits import Limits
@@ -23,6 +23,7 @@ _OPEN_TO_GET = ("/", "/favicon.ico")
 _OPEN_FOLDER = "/page/"
 """The chat page is files without content; it asks for the key itself."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:@/\[\]]+)(?::\d{1,5})?")
 _DRAINED = 4
 """Times the limit of a body that are read and thrown away, so that the client hears why it is refused."""
 
@@ -74,8 +75,7 @@ class Gate:
             answer.status = answer.status or 499
         except asyncio.CancelledError:
             # The server's patience at its end is over: see `listening`.
-            await answer.refuse(ApiError(503, "The server is shutting down.", code="shutting_down"), scope, receive)
-            raise
+            await answer.refuse(shutting_down(), scope, receive)
         except Exception as error:
             log_failure(error)
             await answer.refuse(translated(error), scope, receive)
@@ -98,8 +98,8 @@ class Gate:
         if self._door.hosts is None:
             return
         host = _header(scope, b"host").decode("latin-1").lower()
-        name = host.rpartition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
-        if name not in self._door.hosts:
+        name = _HOST.fullmatch(host)
+        if name is None or name[1] not in self._door.hosts:
             raise ApiError(
                 403,
                 "This server without keys answers only when it is called localhost. Start it with --api-key-file.",

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from havoc_inference.server import markdown
+from havoc_inference.server.errors import ApiError
 
 MAX_RENDERED_CHARACTERS = 100_000
 """Of one text; the page shows a longer one as it was written."""
@@ -54,7 +55,9 @@ def page_router() -> APIRouter:
     @router.get("/page/{name}")
     async def page_file(name: str) -> Response:
         """A file of the page."""
-        return _file(name) if name in _FILES else Response(status_code=404)
+        if name not in _FILES:
+            return ApiError(404, "The page has no file of this name.", code="unknown_url").response()
+        return _file(name)
 
     # Not async: it computes, so it belongs on a thread of its own.
     @router.post("/page/render")

@@ -18,8 +18,18 @@ def _unicode(text: str) -> str:
 Text = Annotated[str, AfterValidator(_unicode)]
 """Text that can be written down: JSON can spell what Unicode does not have."""
 
-TokenIds = list[Annotated[int, Field(ge=0, lt=2**31)]]
+# A list of millions of wrong elements must not become millions of findings: it ends with the first, and has an end.
+TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=2**20, fail_fast=True)]
 """Ids of tokens."""
+
+Texts = Annotated[list[Text], Field(max_length=2048, fail_fast=True)]
+"""Several texts."""
+
+ManyTokenIds = Annotated[list[TokenIds], Field(max_length=2048, fail_fast=True)]
+"""Ids of several texts."""
+
+Ignored = Annotated[list[JsonValue], Field(max_length=2048)]
+"""What is only looked at to be refused, or not at all."""
 
 MAX_TOP = 20
 """Most probable tokens that can be had beside each token."""
@@ -51,7 +61,7 @@ class Sampled(Body):
     """Only the smallest set of tokens that holds this probability. Default 1: all."""
     n: int | None = Field(None, ge=1, le=128)
     """Answers to each prompt. Default 1."""
-    stop: Text | Annotated[list[Text], Field(max_length=16)] | None = None
+    stop: Text | Annotated[list[Text], Field(max_length=16, fail_fast=True)] | None = None
     """Texts that end the answer; neither they nor what follows is part of it."""
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     """The same seed gives the same answer to the same request. Left out: another one each time."""
@@ -59,7 +69,9 @@ class Sampled(Body):
     """Subtracted from the logits of tokens that the answer holds already."""
     frequency_penalty: float | None = Field(None, ge=-2.0, le=2.0, allow_inf_nan=False)
     """The same, times how often it holds them."""
-    logit_bias: dict[str, Annotated[float, Field(ge=-100.0, le=100.0, allow_inf_nan=False)]] | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100.0, le=100.0, allow_inf_nan=False)]] | None = Field(
+        None, max_length=4096
+    )
     """Token id, written as text -> what is added to its logit; -100 bans it."""
     max_tokens: int | None = Field(None, ge=0)
     """Tokens of the answer at most."""
@@ -84,7 +96,7 @@ class Sampled(Body):
 class CompletionRequest(Sampled):
     """`POST /v1/completions`."""
 
-    prompt: Text | list[Text] | TokenIds | list[TokenIds] | None = None
+    prompt: Text | Texts | TokenIds | ManyTokenIds | None = None
     """Text to go on, or ids of tokens, or several of one kind. Text has the beginning-of-text token put before it, ids
     are taken as they are. Left out: a new document."""
     echo: bool | None = None
@@ -109,15 +121,19 @@ class Message(Body):
 
     role: Literal["system", "developer", "user", "assistant"]
     """developer is another word for system."""
-    content: Text | list[TextPart]
+    content: Text | Annotated[list[TextPart], Field(max_length=2048, fail_fast=True)]
     name: Text | None = None
     """Taken and without effect."""
     refusal: Text | None = None
     """Taken and without effect, as the next ones are: clients send answers back as they came."""
-    annotations: list[JsonValue] | None = None
+    annotations: Ignored | None = None
     audio: None = None
     function_call: None = None
     tool_calls: Annotated[list[JsonValue], Field(max_length=0)] | None = None
+
+
+Messages = Annotated[list[Message], Field(min_length=1, max_length=2048, fail_fast=True)]
+"""A dialog."""
 
 
 class JsonSchema(Body):
@@ -143,7 +159,7 @@ class ResponseFormat(Body):
 class ChatRequest(Sampled):
     """`POST /v1/chat/completions`."""
 
-    messages: list[Message] = Field(min_length=1)
+    messages: Messages
     """The dialog so far."""
     max_completion_tokens: int | None = Field(None, ge=1)
     """Tokens of the answer at most; `max_tokens` is the old word. Left out: to the end of the context."""
@@ -153,15 +169,15 @@ class ChatRequest(Sampled):
     """And of so many of the most probable ones beside each; only with `logprobs`."""
     response_format: ResponseFormat | None = None
     """An answer that ends by itself is then JSON: any object, or what fits the schema. Whether it is true is another matter."""
-    tools: list[JsonValue] | None = None
+    tools: Ignored | None = None
     """Refused unless empty: the models of HAVOC call none."""
     tool_choice: JsonValue = None
     """Only "none" or "auto"."""
-    functions: list[JsonValue] | None = None
+    functions: Ignored | None = None
     """Refused unless empty."""
     function_call: JsonValue = None
     """Only "none" or "auto"."""
-    modalities: list[Text] | None = None
+    modalities: Texts | None = None
     """Only ["text"]."""
     parallel_tool_calls: bool | None = None
     """Taken and without effect: no tools are called."""
@@ -177,7 +193,7 @@ class ChatRequest(Sampled):
 class EmbeddingRequest(Body):
     """`POST /v1/embeddings`."""
 
-    input: Text | list[Text] | TokenIds | list[TokenIds]
+    input: Text | Texts | TokenIds | ManyTokenIds
     """Text, or ids of tokens, or several of one kind."""
     model: Text | None = None
     """Name of the model; left out: the one that is served."""
@@ -193,7 +209,7 @@ class TokenizeRequest(Body):
     """`POST /tokenize`: a text or a dialog."""
 
     prompt: Text | None = None
-    messages: Annotated[list[Message], Field(min_length=1)] | None = None
+    messages: Messages | None = None
     add_special_tokens: bool = True
     """Put the beginning-of-text token before a text. A dialog always has its own."""
     model: Text | None = None

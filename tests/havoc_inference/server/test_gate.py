@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import socket
+import time
 
 import httpx
 import pytest
@@ -31,6 +32,35 @@ def test_a_body_over_the_limit_is_413_however_it_is_sent(serve):
             assert "larger than 10,000 bytes" in answer.json()["error"]["message"]
         fits = httpx.post(live.url + "/v1/completions", json={"prompt": "a", "max_tokens": 1})
         assert fits.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"prompt": [' + ",".join(["{}"] * 300_000) + "]}",
+        '{"prompt": [' + ",".join(['""'] * 300_000) + "]}",
+        '{"prompt": [' + ",".join(["[1]"] * 300_000) + "]}",
+        '{"stop": [' + ",".join(["{}"] * 300_000) + "]}",
+        '{"logit_bias": {' + ",".join(f'"{number}": "x"' for number in range(100_000)) + "}}",
+    ],
+    ids=["objects", "texts", "ids", "stops", "bias"],
+)
+def test_a_body_of_many_wrong_things_is_refused_in_no_time(live, body):
+    """Regression: each became a finding of its own, half a minute for everybody and 5 GB in the end."""
+    before = time.process_time()
+    answer = httpx.post(live.url + "/v1/completions", content=body.encode(), headers=JSON, timeout=60)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] in ("prompt", "stop", "logit_bias")
+    assert time.process_time() - before < 2.0
+
+
+def test_what_is_no_http_is_answered_in_the_shape_of_all_errors(live):
+    for sent in (b"NONSENSE\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", live.port), timeout=5) as raw:
+            raw.sendall(sent)
+            head, _, body = b"".join(iter(lambda raw=raw: raw.recv(4096), b"")).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400")
+        assert "no HTTP/1.1 request" in json.loads(body)["error"]["message"]
 
 
 def test_a_body_that_claims_to_be_endless_is_not_waited_for(serve):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import socket
 
 import httpx
@@ -39,6 +40,18 @@ def test_an_answer_that_outlasts_the_grace_is_cut_and_the_server_stops(serve):
         answer = asked.result()
         assert answer.status_code == 503
         assert answer.json()["error"]["code"] == "shutting_down"
+
+
+def test_a_stream_that_outlasts_the_grace_ends_with_an_error_and_as_streams_end(serve):
+    """Regression: it was cut in the middle of the body, with a traceback in the log."""
+    with serve(grace_s=1) as live, concurrent.futures.ThreadPoolExecutor(1) as pool, live.slow_motion(0.2):
+        asked = pool.submit(httpx.post, live.url + "/v1/completions", json={**ASK, "stream": True}, timeout=30)
+        live.until(lambda: live.serving.service.statistics().running == 1)
+        live.server.should_exit = True
+        answer = asked.result()
+        *_, last, done = [line for line in answer.text.splitlines() if line]
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "shutting_down"
+        assert done == "data: [DONE]"
 
 
 def test_a_port_that_is_taken_is_said():
