@@ -54,6 +54,8 @@ class _Html(RendererHTML):
 
     def link_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Mapping[str, object]) -> str:
         """A link opens beside the chat, and the other side does not learn from where."""
+        if not tokens[idx].attrGet("href"):  # [text]() leads nowhere: the page itself is no target
+            tokens[idx].attrs.pop("href", None)
         tokens[idx].attrSet("target", "_blank")
         tokens[idx].attrSet("rel", "noopener noreferrer nofollow")
         return self.renderToken(tokens, idx, options, dict(env))

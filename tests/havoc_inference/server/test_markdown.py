@@ -93,6 +93,7 @@ MARKS = ["<script>", "</p>", "<img src=x onerror=y>", "[a](", "javascript:x", "h
 @example("$\\href{javascript:alert(1)}{x}$ $\\style{color:red}{x}$ $\\class{a}{x}$")
 @example("$\\text{&lt;script&gt;}$")
 @example('```"><script>\nx\n```')
+@example("[a]() [b](<>)")  # regression: a link to the page itself
 def test_any_text_becomes_tags_that_are_known_and_harmless(text):
     read(render(text))
 
