@@ -61,7 +61,7 @@ def writing(folder: Path) -> Iterator[Path]:
         beside.mkdir(parents=True)
         yield beside
         _write_manifest(beside)
-        _flush(beside)
+        flush(beside)
         _rename(beside, folder)
     except BaseException as error:
         shutil.rmtree(beside, ignore_errors=True)
@@ -218,25 +218,28 @@ def step_checkpoints(folder: Path) -> list[Path]:
     return sorted((path for path in found if path.is_dir()), key=lambda path: step_of(path) or 0)
 
 
-def _write_manifest(folder: Path) -> None:
-    files = {
+def checksums(folder: Path) -> dict[str, tuple[int, str]]:
+    """Relative path -> (bytes, SHA-256) of every file in a folder."""
+    return {
         path.relative_to(folder).as_posix(): (path.stat().st_size, _sha256(path))
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    save_json(
-        folder / "manifest.json",
-        {"format": FORMAT, "version": VERSION, "config_version": CONFIG_VERSION, "files": files},
-    )
 
 
-def _flush(folder: Path) -> None:
+def flush(folder: Path) -> None:
+    """Have a folder and all that is in it on the disk, and not only on its way there."""
     for path in (*folder.rglob("*"), folder):
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _write_manifest(folder: Path) -> None:
+    values = {"format": FORMAT, "version": VERSION, "config_version": CONFIG_VERSION, "files": checksums(folder)}
+    save_json(folder / "manifest.json", values)
 
 
 def _rename(beside: Path, folder: Path) -> None:

@@ -6,15 +6,14 @@ An export that is there already is replaced as a whole; anything else in the way
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from havoc_core import checkpoint
 from havoc_core.errors import CheckpointError, ConfigError
 
 RECORD = "havoc_export.json"
@@ -61,8 +60,9 @@ def writing(folder: Path, record: dict[str, Any]) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         yield beside
-        _write_record(beside, record)
-        _flush(beside)
+        values = {"format": FORMAT, "version": VERSION, **record, "files": checkpoint.checksums(beside)}
+        checkpoint.save_json(beside / RECORD, values)
+        checkpoint.flush(beside)
         _rename(beside, folder, aside=aside)
     except OSError as error:
         raise cannot_write(folder, error) from error
@@ -92,27 +92,3 @@ def _rename(beside: Path, folder: Path, *, aside: Path) -> None:
             aside.rename(folder)
         raise
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    files = {
-        path.relative_to(folder).as_posix(): [path.stat().st_size, _sha256(path)]
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-    values = {"format": FORMAT, "version": VERSION, **record, "files": files}
-    (folder / RECORD).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(folder: Path) -> None:
-    for path in (*folder.rglob("*"), folder):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
